@@ -1,0 +1,51 @@
+# Two commands set everything up from nothing: `make demo` and `make test`.
+# They need Python >= 3.11, pip, make and gcc.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
+
+.PHONY: help demo test test-slow lint build clean
+
+help:
+	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the long tests too"
+	@echo "make lint       run every static check"
+	@echo "make build      build sdist and wheel into dist/"
+	@echo "make clean      remove everything that was made"
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crispyx needs Python >= 3.11; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# One stamp a set of extras: each installs the package in place with what its target needs.
+$(VENV)/installed-%: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@
+
+demo: $(VENV)/installed-all
+	$(BIN)/crispyx demo
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint crispyx
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/codespell crispyx reference tests docs README.md CHANGELOG.md Makefile setup.py pyproject.toml
+
+build: $(VENV)/installed-test
+	rm -rf dist
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist demo_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find crispyx -name '*.so' -delete

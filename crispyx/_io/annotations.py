@@ -1,0 +1,154 @@
+"""obs and var: index and single columns, without loading the table.
+
+The encodings that matter (string and number arrays, categoricals) are read with h5py alone, which
+keeps pandas and anndata out of a run that needs one column; anything else is left to anndata.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from crispyx.errors import InputError, MissingColumnError
+
+
+class Annotations(Protocol):
+    """Names and columns of one axis."""
+
+    axis: str
+
+    @property
+    def index(self) -> np.ndarray:
+        """Names (n,) str objects."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+
+    def column(self, name: str) -> np.ndarray:
+        """Values of one column (n,); text as objects, None where missing."""
+
+
+def _require(name: str, columns: list[str], axis: str, where: str) -> None:
+    if name not in columns:
+        raise MissingColumnError(
+            f"{where} has no {axis} column {name!r}; it has: {', '.join(columns) or 'none'}"
+        )
+
+
+class FileAnnotations:
+    """One axis of an h5ad file."""
+
+    def __init__(self, group: h5py.Group, axis: str, where: str) -> None:
+        self.axis = axis
+        self._group = group
+        self._where = where
+        if isinstance(group, h5py.Dataset):
+            raise InputError(
+                f"{where}: {axis} is stored in the table layout of anndata before 0.7; "
+                "open the file with anndata and write it again"
+            )
+
+    @property
+    def index(self) -> np.ndarray:
+        name = self._group.attrs.get("_index", "_index")
+        if name not in self._group:
+            raise InputError(f"{self._where}: {self.axis} has no index ({name!r} is missing)")
+        return as_text(self._read(name))
+
+    @property
+    def columns(self) -> list[str]:
+        order = self._group.attrs.get("column-order")
+        if order is None:
+            index = self._group.attrs.get("_index", "_index")
+            return [name for name in self._group if name not in (index, "__categories")]
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in order]
+
+    def column(self, name: str) -> np.ndarray:
+        _require(name, self.columns, self.axis, self._where)
+        return self._read(name)
+
+    def _read(self, name: str) -> np.ndarray:
+        element = self._group[name]
+        if isinstance(element, h5py.Group):
+            if "codes" in element and "categories" in element:
+                return _decode(element["codes"][()], _array(element["categories"]))
+            import anndata.io
+
+            return plain_column(anndata.io.read_elem(element))
+        if "categories" in element.attrs:  # anndata 0.7 kept categories in a group of their own
+            categories = self._group[element.attrs["categories"]]
+            return _decode(element[()], _array(categories))
+        return _array(element)
+
+
+class FrameAnnotations:
+    """One axis of an AnnData in memory."""
+
+    def __init__(self, frame: Any, axis: str, where: str) -> None:
+        self.axis = axis
+        self._frame = frame
+        self._where = where
+
+    @property
+    def index(self) -> np.ndarray:
+        return as_text(np.asarray(self._frame.index, dtype=object))
+
+    @property
+    def columns(self) -> list[str]:
+        return [str(name) for name in self._frame.columns]
+
+    def column(self, name: str) -> np.ndarray:
+        _require(name, self.columns, self.axis, self._where)
+        return plain_column(self._frame[name])
+
+
+def plain_column(values: Any) -> np.ndarray:
+    """Return a pandas column as a NumPy array, text as objects with None where missing."""
+    import pandas as pd
+
+    series = pd.Series(values)
+    if series.dtype.kind in "biuf" and isinstance(series.dtype, np.dtype):
+        return series.to_numpy()
+    plain = series.astype(object).to_numpy().copy()
+    plain[pd.isna(series).to_numpy()] = None
+    return plain
+
+
+def as_text(values: np.ndarray) -> np.ndarray:
+    """Return every value as str (n,) objects."""
+    return np.array([v if isinstance(v, str) else str(v) for v in values], dtype=object)
+
+
+def as_labels(values: np.ndarray) -> np.ndarray:
+    """Return labels as str objects, with None for a missing one (None or NaN)."""
+    if values.dtype.kind == "f":
+        return np.array(
+            [None if np.isnan(v) else str(int(v)) if v == int(v) else str(v) for v in values],
+            dtype=object,
+        )
+    if values.dtype.kind in "biu":
+        return np.array([str(v) for v in values.tolist()], dtype=object)
+    missing = np.array([v is None or v != v for v in values], dtype=bool)
+    labels = as_text(values)
+    labels[missing] = None
+    return labels
+
+
+def _array(dataset: h5py.Dataset) -> np.ndarray:
+    if h5py.check_string_dtype(dataset.dtype) is not None:
+        return np.asarray(dataset.asstr()[()], dtype=object)
+    values = dataset[()]
+    if values.dtype.kind == "S":
+        return np.array([v.decode() for v in values], dtype=object)
+    return values
+
+
+def _decode(codes: np.ndarray, categories: np.ndarray) -> np.ndarray:
+    values = np.empty(len(codes), dtype=object)
+    known = codes >= 0
+    values[known] = categories[codes[known]]
+    values[~known] = None
+    return values

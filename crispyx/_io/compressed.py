@@ -1,0 +1,130 @@
+"""Blocks of a CSR or CSC matrix along the axis it is stored by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from crispyx._kernels import compressed as kernel
+from crispyx._kernels.layout import CompressedBlock
+from crispyx.errors import InputError
+
+EXACT_IN_FLOAT32 = 1 << 24
+EXACT_IN_FLOAT64 = 1 << 53
+
+
+class CompressedStorage:
+    """Arrays ``data``, ``indices``, ``indptr``: HDF5 datasets or NumPy arrays.
+
+    Parameters
+    ----------
+    data, indices, indptr : array-like
+        As stored; sliced, never read whole (but for ``indptr``).
+    n_major, n_minor : int
+        Length of the axis the matrix is stored by and of the other.
+    where : str
+        File and element, for messages.
+    """
+
+    def __init__(
+        self, data: Any, indices: Any, indptr: Any, n_major: int, n_minor: int, where: str
+    ) -> None:
+        self.data, self.indices = data, indices
+        self.n_major, self.n_minor = n_major, n_minor
+        self.where = where
+        self.dtype = np.dtype(data.dtype)
+        if data.shape != indices.shape or len(data.shape) != 1:
+            raise InputError(
+                f"{where}: data {data.shape} and indices {indices.shape} differ in length; "
+                "the file is damaged"
+            )
+        if indptr.shape != (n_major + 1,):
+            raise InputError(
+                f"{where}: indptr has shape {indptr.shape} but the matrix needs ({n_major + 1},); "
+                "the file is damaged"
+            )
+        self.indptr = np.ascontiguousarray(indptr[...], dtype=np.int64)
+        bad = kernel.check_pointers(self.indptr, data.shape[0])
+        if bad >= 0:
+            raise InputError(
+                f"{where}: indptr runs from {self.indptr[bad]} to {self.indptr[bad + 1]} at row "
+                f"{bad} of {n_major} while {data.shape[0]} values are stored; the file is damaged"
+            )
+
+    @property
+    def n_stored(self) -> int:
+        """Number of stored values, explicit zeros included."""
+        return int(self.indptr[-1] - self.indptr[0])
+
+    def blocks(
+        self, start: int, stop: int, *, max_values: int, max_major: int
+    ) -> Iterator[CompressedBlock]:
+        """Yield blocks of whole vectors of at most ``max_values`` values (a longer vector is alone)."""
+        while start < stop:
+            limit = np.searchsorted(self.indptr, self.indptr[start] + max_values, side="right") - 1
+            end = int(min(max(limit, start + 1), start + max_major, stop))
+            yield self._read(start, end)
+            start = end
+
+    def _read(self, start: int, stop: int) -> CompressedBlock:
+        begin, end = int(self.indptr[start]), int(self.indptr[stop])
+        values = as_kernel_values(self.data[begin:end], self.where)
+        ptr = self.indptr[start : stop + 1] - begin
+        stored = np.ascontiguousarray(self.indices[begin:end])
+        if stored.dtype not in (np.int32, np.int64):
+            stored = stored.astype(np.int64)
+        outside, unordered, duplicate = kernel.check_minor(stored, ptr, self.n_minor)
+        if outside >= 0:
+            vector = start + int(np.searchsorted(ptr, outside, side="right")) - 1
+            raise InputError(
+                f"{self.where}: index {stored[outside]} at vector {vector} is outside "
+                f"[0, {self.n_minor}); the file is damaged"
+            )
+        minor = stored.astype(np.int32, copy=False)
+        if unordered >= 0:
+            values, minor = _sorted(values, minor, ptr)
+            duplicate = kernel.check_minor(minor, ptr, self.n_minor)[2]
+        if duplicate >= 0:
+            vector = start + int(np.searchsorted(ptr, duplicate, side="right")) - 1
+            raise InputError(
+                f"{self.where}: vector {vector} stores position {minor[duplicate]} twice; "
+                "call sum_duplicates() on the matrix and write it again"
+            )
+        return CompressedBlock(start, stop, values, minor, ptr)
+
+
+def _sorted(
+    values: np.ndarray, minor: np.ndarray, ptr: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    vector = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
+    order = np.lexsort((minor, vector))
+    return values[order], minor[order]
+
+
+def as_kernel_values(values: np.ndarray, where: str) -> np.ndarray:
+    """Return values as float32 where that is exact, else float64, contiguous.
+
+    Raises
+    ------
+    InputError
+        Not a number type, or integers that float64 cannot hold exactly.
+    """
+    values = np.ascontiguousarray(values)
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind == "f":
+        return values.astype(np.float32 if size <= 4 else np.float64, copy=False)
+    if kind == "b" or (kind in "iu" and size <= 2):
+        return values.astype(np.float32)
+    if kind not in "iu":
+        raise InputError(f"{where} holds {values.dtype} values; numbers are needed")
+    largest = kernel.largest_magnitude(values.ravel())
+    if largest > EXACT_IN_FLOAT64:
+        raise InputError(
+            f"{where} holds the integer {int(largest)}, above 2^53, which cannot be computed with "
+            "exactly; are these counts?"
+        )
+    return values.astype(np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64)

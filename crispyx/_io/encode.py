@@ -1,0 +1,121 @@
+"""Elements of an h5ad file, written with h5py in anndata's on-disk encoding.
+
+Only what results need: text and number arrays, scalars, nested dicts, tables, and the frame of a
+matrix. Any richer element goes through ``anndata.io.write_elem``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+TEXT = h5py.string_dtype("utf-8")
+
+
+def _mark(node: h5py.HLObject, kind: str, version: str) -> None:
+    node.attrs["encoding-type"] = kind
+    node.attrs["encoding-version"] = version
+
+
+def start_file(file: h5py.File) -> None:
+    """Mark a file as AnnData and create the (empty) containers that readers expect."""
+    _mark(file, "anndata", "0.1.0")
+    for name in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
+        if name not in file:
+            _mark(file.create_group(name), "dict", "0.1.0")
+
+
+def write_array(group: h5py.Group, name: str, values: np.ndarray) -> None:
+    """Write an array of numbers, booleans or text."""
+    values = np.asarray(values)
+    if values.dtype.kind in "OUS":
+        node = group.create_dataset(name, data=values.astype(object), dtype=TEXT)
+        _mark(node, "string-array", "0.2.0")
+    else:
+        _mark(group.create_dataset(name, data=values), "array", "0.2.0")
+
+
+def write_value(group: h5py.Group, name: str, value: Any) -> None:
+    """Write a scalar, text, array or (nested) mapping.
+
+    Raises
+    ------
+    TypeError
+        Any other type.
+    """
+    if isinstance(value, Mapping):
+        child = group.create_group(name)
+        _mark(child, "dict", "0.1.0")
+        for key, item in value.items():
+            write_value(child, str(key), item)
+    elif isinstance(value, str):
+        _mark(group.create_dataset(name, data=value, dtype=TEXT), "string", "0.2.0")
+    elif isinstance(value, (bool, int, float, np.generic)):
+        _mark(group.create_dataset(name, data=value), "numeric-scalar", "0.2.0")
+    elif isinstance(value, (list, tuple, np.ndarray)):
+        write_array(group, name, np.asarray(value))
+    else:
+        raise TypeError(f"a {type(value).__name__} cannot be written as {name!r}")
+
+
+def write_frame(
+    group: h5py.Group,
+    name: str,
+    index: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    index_name: str = "_index",
+) -> None:
+    """Write a table of columns (n,) with a text index (n,)."""
+    frame = group.create_group(name)
+    _mark(frame, "dataframe", "0.2.0")
+    # A column of the index's own name repeats it: pandas keeps both, the file one dataset for each.
+    stored = index_name if index_name not in columns else "_index"
+    frame.attrs["_index"] = stored
+    frame.attrs.create("column-order", np.array(list(columns), dtype=object), dtype=TEXT)
+    write_array(frame, stored, np.asarray(index, dtype=object))
+    for column, values in columns.items():
+        write_array(frame, column, values)
+
+
+def create_compressed(
+    parent: h5py.Group,
+    name: str,
+    layout: str,
+    shape: tuple[int, int],
+    indptr: np.ndarray,
+    dtype: np.dtype,
+    *,
+    compression: str | None = None,
+) -> h5py.Group:
+    """Create a CSR or CSC matrix whose ``data`` and ``indices`` are filled later.
+
+    Parameters
+    ----------
+    parent, name
+        Where it goes, such as the file and ``"X"``.
+    layout : {"csr", "csc"}
+        Axis it is stored by.
+    shape : tuple (n_cells, n_genes)
+        Shape.
+    indptr : numpy.ndarray (n_major + 1,) int64
+        Pointers; the last one is the number of values.
+    dtype : numpy.dtype
+        Type of the values.
+    compression : str or None
+        HDF5 filter; None stores contiguously.
+    """
+    node = parent.create_group(name)
+    _mark(node, f"{layout}_matrix", "0.1.0")
+    node.attrs["shape"] = np.array(shape, dtype=np.int64)
+    n_values = int(indptr[-1])
+    index_type = np.int32 if max(max(shape), n_values) < 2**31 else np.int64
+    chunks = (max(1, min(n_values, 1 << 16)),) if compression else None
+    for part, kind in (("data", dtype), ("indices", np.dtype(np.int32))):
+        node.create_dataset(
+            part, shape=(n_values,), dtype=kind, chunks=chunks, compression=compression
+        )
+    node.create_dataset("indptr", data=indptr.astype(index_type))
+    return node

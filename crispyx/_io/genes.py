@@ -1,0 +1,169 @@
+"""Genes of a matrix, block after block, from any layout in one pass over the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
+from crispyx._io.source import MatrixSource
+from crispyx._kernels import compressed as compressed_kernel
+from crispyx._kernels import grouping as kernel
+from crispyx._kernels import normalize as normalize_kernel
+from crispyx._kernels.layout import CompressedBlock, GroupedGenes, Membership
+from crispyx.errors import InputError
+
+LOG_TARGET_SUM = 1e4
+
+
+class GeneStream:
+    """Blocks of genes for the cells of a membership.
+
+    CSR and dense inputs are passed over once on opening and turned around, in memory or in a scratch
+    file; a CSC input is read as the blocks are asked for.
+
+    Parameters
+    ----------
+    source : MatrixSource
+        The matrix.
+    membership : Membership
+        Groups of cells; values of cells in no group are left out.
+    scratch_dir : pathlib.Path or None
+        Folder of the scratch file; None keeps the turned matrix in memory.
+    n_threads : int
+        Threads of the kernels.
+    max_cells : int or None
+        Vectors of the stored axis read at a time; None reads as many as hold four million values.
+    """
+
+    def __init__(
+        self,
+        source: MatrixSource,
+        membership: Membership,
+        *,
+        scratch_dir: Path | None = None,
+        n_threads: int = 1,
+        max_cells: int | None = None,
+    ) -> None:
+        if max_cells is not None and max_cells < 1:
+            raise InputError(f"the chunk size is {max_cells}; give a whole number >= 1 or None")
+        self.source = source
+        self.membership = membership
+        self.n_threads = n_threads
+        self._max_major = min(max_cells or MAX_SEGMENT_MAJOR, MAX_SEGMENT_MAJOR)
+        self.summary = source.empty_summary()
+        self._log_scale: np.ndarray | None = None
+        self._seen = 0  # columns of a CSC input that are in the summary
+        self._store: SegmentStore | None = None
+        if source.layout != "csc":
+            self._store = SegmentStore(source.shape[1], scratch_dir)
+            used = membership.used_cells
+            for block in source.native_blocks(self.summary, max_major=self._max_major):
+                self._store.append(block, used[block.start : block.stop])
+
+    def summarize(self) -> None:
+        """See the whole matrix once, if that has not happened yet, stopping at the first fraction.
+
+        Afterwards ``summary`` tells whether the matrix holds counts, and the library sizes if so.
+        """
+        if self.summary.complete:
+            return
+        summary = self.source.empty_summary()
+        for _ in self.source.native_blocks(summary):
+            if summary.offending is not None:
+                break
+        self.summary = summary
+        self._seen = self.source.shape[1]
+
+    def take_log1p(self) -> None:
+        """Hand out ``log1p(value / library size * 1e4)`` instead of the stored values."""
+        sizes = self.summary.library_sizes
+        self._log_scale = np.divide(
+            LOG_TARGET_SUM, sizes, out=np.zeros_like(sizes), where=sizes > 0
+        )
+
+    def blocks(self, width: int, start: int = 0) -> Iterator[CompressedBlock]:
+        """Yield blocks of ``width`` genes, the stored zeros left out."""
+        n_genes = self.source.shape[1]
+        for begin in range(start, n_genes, width):
+            yield self._log(self._block(begin, min(begin + width, n_genes)))
+
+    def grouped(self, width: int, start: int = 0) -> Iterator[GroupedGenes]:
+        """Yield blocks of ``width`` genes with their values sorted by group."""
+        for block in self.blocks(width, start):
+            yield group_genes(block, self.membership, self.n_threads)
+
+    def close(self) -> None:
+        """Let go of the turned matrix."""
+        if self._store is not None:
+            self._store.close()
+
+    def _block(self, start: int, stop: int) -> CompressedBlock:
+        if self._store is not None:
+            return self._store.block(start, stop, self.n_threads)
+        unseen = start == self._seen
+        parts = self.source.native_blocks(
+            self.summary if unseen else None, start=start, stop=stop, max_major=self._max_major
+        )
+        block = _joined(list(parts))
+        if unseen:
+            self._seen = stop
+            self.summary.complete = stop == self.source.shape[1]
+        if compressed_kernel.inspect_values(block.values)[3] < 0:
+            return block
+        values, minor, ptr = block.values.copy(), block.minor.copy(), block.ptr.copy()
+        compressed_kernel.drop_zeros(values, minor, ptr)
+        return CompressedBlock(start, stop, values[: ptr[-1]], minor[: ptr[-1]], ptr)
+
+    def _log(self, block: CompressedBlock) -> CompressedBlock:
+        if self._log_scale is None:
+            return block
+        values = np.empty(len(block.values))
+        normalize_kernel.scale_by_cell(
+            block.values, block.minor, self._log_scale, values, self.n_threads
+        )
+        return CompressedBlock(block.start, block.stop, values, block.minor, block.ptr)
+
+
+def group_genes(block: CompressedBlock, membership: Membership, n_threads: int) -> GroupedGenes:
+    """Sort the values of each gene of a block by group."""
+    n_groups = len(membership.sizes)
+    run_ptr = np.empty((block.n_major, n_groups + 1), dtype=np.int64)
+    kernel.count_runs(
+        block.minor, block.ptr, membership.ptr, membership.groups, run_ptr, n_threads
+    )
+    ends = np.cumsum(run_ptr[:, -1])
+    run_ptr[1:] += ends[:-1, None]
+    values = np.empty(ends[-1] if len(ends) else 0, dtype=block.values.dtype)
+    kernel.fill_runs(
+        block.values,
+        block.minor,
+        block.ptr,
+        membership.ptr,
+        membership.groups,
+        run_ptr,
+        np.empty((n_threads, n_groups), dtype=np.int64),
+        values,
+        n_threads,
+    )
+    return GroupedGenes(block.start, block.stop, values, run_ptr, membership.sizes)
+
+
+def _joined(parts: list[CompressedBlock]) -> CompressedBlock:
+    if len(parts) == 1:
+        return parts[0]
+    dtype = np.result_type(*(part.values.dtype for part in parts))
+    offsets = np.cumsum([0] + [len(part.values) for part in parts])
+    ptr = np.concatenate(
+        [part.ptr[:-1] + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+        + [offsets[-1:]]
+    )
+    return CompressedBlock(
+        parts[0].start,
+        parts[-1].stop,
+        np.concatenate([part.values.astype(dtype, copy=False) for part in parts]),
+        np.concatenate([part.minor for part in parts]),
+        ptr.astype(np.int64),
+    )

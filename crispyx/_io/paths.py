@@ -1,0 +1,124 @@
+"""Where inputs are and where outputs go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from crispyx.errors import DiskSpaceError, InputError, InputTypeError, MissingFileError
+
+
+def resolve_data_path(data: Any, *, require_exists: bool = True) -> Path:
+    """Return the path on disk behind a path, a crispyx.AnnData or a backed anndata.AnnData.
+
+    Parameters
+    ----------
+    data : str, pathlib.Path, crispyx.AnnData or backed anndata.AnnData
+        What the user gave.
+    require_exists : bool
+        Check that the file is there.
+
+    Raises
+    ------
+    TypeError
+        An AnnData held in memory, or another type.
+    FileNotFoundError
+        The path does not exist and ``require_exists`` is True.
+    """
+    if isinstance(data, (str, os.PathLike)):
+        path = Path(data)
+    elif isinstance(getattr(data, "path", None), Path):
+        path = data.path
+    elif hasattr(data, "isbacked"):
+        if not data.isbacked:
+            raise InputTypeError(
+                "this AnnData lives in memory and has no file; write it with "
+                "adata.write_h5ad(path) and give the path"
+            )
+        path = Path(data.filename)
+    else:
+        raise InputTypeError(
+            f"got a {type(data).__name__}; give a path to an .h5ad file, a crispyx.AnnData or a "
+            "backed anndata.AnnData"
+        )
+    path = path.expanduser()
+    if require_exists and not path.exists():
+        raise MissingFileError(
+            f"{str(path)!r} does not exist (looked in {str(Path.cwd())!r} for a relative path)"
+        )
+    return path
+
+
+def resolve_output_path(
+    input_path: str | os.PathLike[str],
+    *,
+    suffix: str,
+    output_dir: str | os.PathLike[str] | None = None,
+    data_name: str | None = None,
+    module: str = "crispyx",
+) -> Path:
+    """Return the conventional name of an output file.
+
+    Without ``data_name`` it is ``{folder}/{module}_{suffix}.h5ad``; with it, ``data_name`` gets the
+    prefix ``{module}_`` and the suffix ``_{suffix}`` unless it has them.
+
+    Parameters
+    ----------
+    input_path : path
+        The input; its folder is used when ``output_dir`` is None.
+    suffix : str
+        What the file holds, such as ``"wilcoxon"``.
+    output_dir : path or None
+        Folder of the output.
+    data_name : str or None
+        Name of the data set, to keep several results in one folder apart.
+    module : str
+        Prefix of the name.
+    """
+    folder = Path(output_dir) if output_dir is not None else Path(input_path).parent
+    if data_name is None:
+        return folder / f"{module}_{suffix}.h5ad"
+    name = data_name.removesuffix(".h5ad")
+    if not name or Path(name).name != name:
+        raise InputError(f"data_name is {data_name!r}; give a plain file name without folders")
+    if not name.startswith(f"{module}_"):
+        name = f"{module}_{name}"
+    if not name.endswith(f"_{suffix}"):
+        name = f"{name}_{suffix}"
+    return folder / f"{name}.h5ad"
+
+
+def prepare_output(output: Path, inputs: tuple[Path, ...] = (), needed_bytes: int = 0) -> Path:
+    """Check, before work starts, that ``output`` can be written; return it.
+
+    The folder is created when its parent exists.
+
+    Raises
+    ------
+    InputError
+        The output is one of the inputs, or a folder.
+    PermissionError
+        The folder cannot be written to.
+    DiskSpaceError
+        Less than ``needed_bytes`` are free.
+    """
+    for path in inputs:
+        if output.exists() and path.exists() and os.path.samefile(output, path):
+            raise InputError(f"the output {str(output)!r} is the input itself; give another name")
+    if output.is_dir():
+        raise InputError(f"the output {str(output)!r} is a folder; give a file name")
+    folder = output.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(
+            f"cannot write into {str(folder)!r}; give output_dir= or output_path= in a folder of yours"
+        )
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise DiskSpaceError(
+            f"{str(output)!r} needs {needed_bytes / 1e9:.2f} GB but {str(folder)!r} has "
+            f"{free / 1e9:.2f} GB free; free some space or give output_dir= on another disk"
+        )
+    return output

@@ -1,0 +1,33 @@
+"""The note in ``uns["crispyx"]`` that says what a file is the result of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from crispyx._io.encode import write_value
+from crispyx._run.fingerprint import to_json
+
+NAME = "crispyx"
+
+
+def write_record(file: h5py.File, fingerprint: Mapping[str, Any]) -> None:
+    """Write the identity of a result, replacing one that came with the input."""
+    uns = file.require_group("uns")
+    if NAME in uns:
+        del uns[NAME]
+    summary = {"version": fingerprint["version"], "kind": fingerprint["kind"]}
+    write_value(uns, NAME, {**summary, "fingerprint": to_json(fingerprint)})
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the identity a file carries; None when it is unreadable or no result of crispyx."""
+    try:
+        with h5py.File(path, "r") as file:
+            return json.loads(file[f"uns/{NAME}/fingerprint"].asstr()[()])
+    except (OSError, KeyError, ValueError, AttributeError):
+        return None

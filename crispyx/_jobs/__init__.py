@@ -1,0 +1,1 @@
+"""What every long operation shares: the screen, the block driver, the result file."""

@@ -1,0 +1,61 @@
+"""The block driver: every long computation over genes runs through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from crispyx._jobs.tiles import TileStore
+from crispyx._run.progress import track
+
+Block = TypeVar("Block")
+
+
+def run_units(
+    store: TileStore,
+    blocks: Callable[[int, int], Iterator[Block]],
+    compute: Callable[[Block], Mapping[str, np.ndarray]],
+    *,
+    resume: bool,
+    label: str,
+    show: bool | None,
+) -> None:
+    """Compute the tiles that ``store`` lacks.
+
+    Parameters
+    ----------
+    store : TileStore
+        Where tiles go, and what an earlier run left.
+    blocks : callable (width, first gene) -> iterator
+        Opens the stream of blocks from a gene on.
+    compute : callable block -> mapping of arrays (n_groups, width)
+        The method.
+    resume : bool
+        Go on after the last complete tile.
+    label : str
+        Name shown beside the progress bar.
+    show : bool or None
+        Progress bar; None decides by settings and terminal.
+
+    An interruption leaves the checkpoint, which a call with ``resume=True`` continues.
+    """
+    done = store.open(resume=resume)
+    try:
+        stream = blocks(store.width, done * store.width) if done < store.n_units else iter(())
+        for block in track(
+            stream, total=store.n_units, label=label, unit="block", show=show, done=done
+        ):
+            store.append(compute(block))
+    except KeyboardInterrupt as stop:
+        store.checkpoint()
+        stop.add_note(f"{store.done} of {store.n_units} blocks are kept; resume=True continues")
+        raise
+
+
+def checkpoint_interval(n_units: int, asked: int | None) -> int:
+    """Return the units between two checkpoints: 1 below 100 units, 10 below 1,000, else 50."""
+    if asked is not None:
+        return max(1, int(asked))
+    return 1 if n_units < 100 else 10 if n_units < 1000 else 50

@@ -1,0 +1,64 @@
+"""Whether a file under an output's name is the same result, an older one, or somebody else's."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+from crispyx._io.record import read_record
+from crispyx._run.fingerprint import difference, to_json
+from crispyx.errors import CrispyxWarning, OutputExistsError
+
+def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> bool:
+    """Tell whether ``output`` holds this very result.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+        Where the result would go.
+    fingerprint : mapping
+        Identity of the result asked for.
+    force : bool
+        Compute again and replace whatever is there.
+
+    Returns
+    -------
+    bool
+        True to reload the file; False to compute. A result of the same input with other parameters
+        is replaced, with a warning that says what changed.
+
+    Raises
+    ------
+    OutputExistsError
+        The file is another input's result, or none of crispyx.
+    """
+    if force or not output.exists():
+        return False
+    found = read_record(output)
+    ways_out = "give data_name=, output_dir= or output_path= to keep both, or force=True to replace it"
+    if found is None:
+        raise OutputExistsError(
+            f"{str(output)!r} exists and is not a complete crispyx result; {ways_out}"
+        )
+    if found == json.loads(to_json(fingerprint)):
+        return True
+    before, after = found["input"], fingerprint["input"]
+    if before.get("path") != after.get("path") or before.get("path") is None:
+        raise OutputExistsError(
+            f"{str(output)!r} holds the {found['kind']} result of {_named(before)}, not of "
+            f"{_named(after)}; {ways_out}"
+        )
+    warnings.warn(
+        f"{str(output)!r} is computed again: {difference(found, json.loads(to_json(fingerprint)))}",
+        CrispyxWarning,
+        stacklevel=4,
+    )
+    return False
+
+
+def _named(source: Mapping[str, Any]) -> str:
+    return repr(source["path"]) if source.get("path") else "an AnnData in memory"

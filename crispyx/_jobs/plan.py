@@ -1,0 +1,87 @@
+"""How many genes a block holds and where the turned matrix goes, given a memory budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crispyx._io.source import READ_VALUES, MatrixSource
+from crispyx._jobs.screen import Screen
+from crispyx._run.budget import require, working_memory
+from crispyx.errors import InputError
+from crispyx.settings import settings
+
+BYTES_PER_TURNED = 6  # value (4) and offset (2) of one non-zero
+BYTES_PER_GROUPED = 20  # a non-zero of a block: value and cell, the grouped copy, sort scratch
+BYTES_PER_READ = 40  # a value being read: stored, converted, turned around
+BLOCK_VALUES = 4_000_000
+MAX_WIDTH = 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes that change speed and memory, never a number.
+
+    Attributes
+    ----------
+    width : int
+        Genes of a block.
+    scratch_dir : pathlib.Path or None
+        Where the turned matrix goes; None is memory.
+    """
+
+    width: int
+    scratch_dir: Path | None
+
+
+def plan_genes(
+    source: MatrixSource,
+    screen: Screen,
+    *,
+    output: Path,
+    bytes_per_result: int,
+    memory_limit_gb: float | None = None,
+    width: int | None = None,
+) -> Plan:
+    """Choose block width and place of the turned matrix.
+
+    Parameters
+    ----------
+    source, screen
+        The input.
+    output : pathlib.Path
+        Its folder takes the scratch file unless ``settings.scratch_dir`` is set.
+    bytes_per_result : int
+        Bytes of a tile for one gene and one perturbation.
+    memory_limit_gb : float or None
+        See :func:`crispyx._run.budget.working_memory`.
+    width : int or None
+        Genes of a block the caller asked for.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Not even one gene at a time fits.
+    """
+    n_cells, n_genes = source.shape
+    n_groups = len(screen.groups) + 1
+    stored = source.storage.n_stored
+    budget = working_memory(memory_limit_gb)
+    per_gene = (
+        BYTES_PER_GROUPED * stored // n_genes
+        + 8 * n_groups
+        + bytes_per_result * n_groups
+    )
+    fixed = BYTES_PER_READ * min(READ_VALUES, stored) + 24 * n_cells
+    require(fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations")
+    turned = 0 if source.layout == "csc" else BYTES_PER_TURNED * stored
+    in_memory = fixed + turned + per_gene <= budget
+    left = budget - fixed - (turned if in_memory else 0)
+    if width is not None and width < 1:
+        raise InputError(f"chunk_size is {width}; give a whole number of genes >= 1 or None")
+    if width is None:
+        by_values = max(1, BLOCK_VALUES * n_genes // max(1, stored))
+        width = min(MAX_WIDTH, by_values, n_genes)
+    width = max(1, min(int(width), left // per_gene))
+    scratch = None if in_memory else settings.scratch_dir or output.parent
+    return Plan(width=width, scratch_dir=scratch)

@@ -1,0 +1,102 @@
+"""Result files: perturbations x genes tables, written in strips of perturbations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crispyx._io.encode import write_frame, write_value
+from crispyx._io.record import write_record
+from crispyx._io.scanpy_format import write_rank_genes_groups
+from crispyx._io.writer import new_h5ad
+from crispyx._jobs.screen import Screen
+from crispyx._jobs.tiles import TileStore
+
+STRIP_BYTES = 32_000_000
+
+
+@dataclass(frozen=True)
+class Column:
+    """One table of a result file.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Type in the file.
+    field : str
+        Field of the tiles it comes from.
+    of_rows : callable or None
+        Applied to whole rows (n_rows, n_genes) of the field, such as a p-value correction.
+    """
+
+    dtype: type
+    field: str
+    of_rows: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+def write_result(
+    output: Path,
+    store: TileStore,
+    screen: Screen,
+    *,
+    x: Column,
+    layers: Mapping[str, Column],
+    uns: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    scanpy_key: str | None = None,
+) -> None:
+    """Write the complete result under its final name and remove the work files.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+        Final file.
+    store : TileStore
+        All tiles.
+    screen : Screen
+        Names of rows and columns.
+    x, layers : Column
+        X and the layers.
+    uns : mapping
+        Further entries of uns.
+    fingerprint : mapping
+        Identity of the result.
+    scanpy_key : str or None
+        Entry of uns that repeats the tables in scanpy's layout.
+    """
+    shape = (store.n_groups, store.n_genes)
+    with new_h5ad(output) as file:
+        for path, column in {"X": x, **{f"layers/{k}": v for k, v in layers.items()}}.items():
+            table = file.create_dataset(path, shape=shape, dtype=column.dtype)
+            table.attrs["encoding-type"], table.attrs["encoding-version"] = "array", "0.2.0"
+            for start, stop in _strips(store):
+                rows = store.rows(column.field, start, stop)
+                table[start:stop] = rows if column.of_rows is None else column.of_rows(rows)
+        labels = np.array(screen.groups, dtype=object)
+        write_frame(
+            file, "obs", labels, {screen.perturbation_column: labels}, index_name="perturbation"
+        )
+        write_frame(file, "var", screen.genes, {}, index_name=screen.gene_name_column or "_index")
+        for name, value in uns.items():
+            write_value(file["uns"], name, value)
+        write_record(file, fingerprint)
+        if scanpy_key is not None:
+            params = {
+                "groupby": screen.perturbation_column,
+                "reference": screen.control_label,
+                "method": uns["method"],
+                "corr_method": uns["pvalue_correction"],
+                "use_raw": False,
+            }
+            write_rank_genes_groups(file, scanpy_key, params)
+    store.remove()
+
+
+def _strips(store: TileStore) -> Iterator[tuple[int, int]]:
+    step = max(1, STRIP_BYTES // (8 * store.n_genes))
+    for start in range(0, store.n_groups, step):
+        yield start, min(start + step, store.n_groups)

@@ -1,0 +1,54 @@
+"""Numbers of expressed genes per cell and of expressing cells per gene."""
+
+ctypedef long long int64
+
+ctypedef fused value_t:
+    float
+    double
+
+
+def add_expressed(
+    const value_t[::1] values,          # IN (nnz,)
+    const int[::1] minor,               # IN (nnz,)
+    const int64[::1] ptr,               # IN (n_major + 1,)
+    const unsigned char[::1] use_major,  # IN (n_major,)
+    const unsigned char[::1] use_minor,  # IN (n_minor,)
+    int64[::1] per_major,               # IN OUT (n_major,)
+    int64[::1] per_minor,               # IN OUT (n_minor,)
+):
+    """Add, for the vectors in use, the values above zero to the counts of both axes."""
+    cdef Py_ssize_t i, j
+    with nogil:
+        for i in range(ptr.shape[0] - 1):
+            if not use_major[i]:
+                continue
+            for j in range(ptr[i], ptr[i + 1]):
+                if values[j] > 0 and use_minor[minor[j]]:
+                    per_major[i] += 1
+                    per_minor[minor[j]] += 1
+
+
+def select_minor(
+    const value_t[::1] values,     # IN (nnz,)
+    const int[::1] minor,          # IN (nnz,)
+    const int64[::1] ptr,          # IN (n_major + 1,)
+    const unsigned char[::1] use_major,  # IN (n_major,)
+    const int[::1] new_minor,      # IN (n_minor,), -1 for a dropped one
+    value_t[::1] out_values,       # OUT (at most nnz,)
+    int[::1] out_minor,            # OUT idem
+    int64[::1] out_ptr,            # OUT (n_kept_major + 1,)
+):
+    """Copy the kept vectors with their kept positions, renumbered."""
+    cdef Py_ssize_t i, j, kept = 0, row = 0
+    with nogil:
+        out_ptr[0] = 0
+        for i in range(ptr.shape[0] - 1):
+            if not use_major[i]:
+                continue
+            for j in range(ptr[i], ptr[i + 1]):
+                if new_minor[minor[j]] >= 0:
+                    out_values[kept] = values[j]
+                    out_minor[kept] = new_minor[minor[j]]
+                    kept += 1
+            row += 1
+            out_ptr[row] = kept

@@ -1,0 +1,110 @@
+"""The two array layouts that all kernels read.
+
+:class:`CompressedBlock` is a run of rows of a CSR matrix or of columns of a CSC matrix.
+:class:`GroupedGenes` is a run of genes with, for every gene, the non-zero values of each group side
+by side. Zeros are never stored in either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CompressedBlock:
+    """Vectors ``start`` to ``stop`` of a matrix along its major axis.
+
+    Attributes
+    ----------
+    start, stop : int
+        First vector and one past the last.
+    values : numpy.ndarray (nnz,) float32 or float64
+        Stored values, vector after vector.
+    minor : numpy.ndarray (nnz,) int32
+        Position of each value in its vector, increasing within a vector.
+    ptr : numpy.ndarray (stop - start + 1,) int64
+        Where each vector starts in ``values``; ``ptr[0]`` is 0.
+    """
+
+    start: int
+    stop: int
+    values: np.ndarray
+    minor: np.ndarray
+    ptr: np.ndarray
+
+    @property
+    def n_major(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Which groups each cell belongs to; group 0 is the control.
+
+    Attributes
+    ----------
+    ptr : numpy.ndarray (n_cells + 1,) int32
+        Where each cell's groups start; a cell may have none, one or several.
+    groups : numpy.ndarray (n_memberships,) int32
+        Group numbers.
+    sizes : numpy.ndarray (n_groups,) int64
+        Cells of each group.
+    """
+
+    ptr: np.ndarray
+    groups: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def from_labels(cls, group_of_cell: np.ndarray, n_groups: int) -> Membership:
+        """Build a partition from one group number per cell (n_cells,), -1 for a cell in none."""
+        inside = group_of_cell >= 0
+        groups = group_of_cell[inside].astype(np.int32)
+        ptr = np.concatenate([[0], np.cumsum(inside)]).astype(np.int32)
+        return cls(ptr, groups, np.bincount(groups, minlength=n_groups).astype(np.int64))
+
+    @property
+    def used_cells(self) -> np.ndarray:
+        """Cells that belong to at least one group (n_cells,) bool."""
+        return np.diff(self.ptr) > 0
+
+
+@dataclass(frozen=True)
+class GroupedGenes:
+    """Genes ``start`` to ``stop`` with their non-zero values sorted by group.
+
+    Attributes
+    ----------
+    start, stop : int
+        First gene and one past the last.
+    values : numpy.ndarray (nnz,) float32 or float64
+        Non-zero values, gene after gene, within a gene group after group, within a group in the
+        order of the cells in the input. A cell that belongs to several groups is repeated.
+    run_ptr : numpy.ndarray (n_genes, n_groups + 1) int64
+        ``values[run_ptr[g, k]:run_ptr[g, k + 1]]`` are the values of group k; group 0 is the control.
+    group_sizes : numpy.ndarray (n_groups,) int64
+        Cells of each group, zeros included.
+    """
+
+    start: int
+    stop: int
+    values: np.ndarray
+    run_ptr: np.ndarray
+    group_sizes: np.ndarray
+
+    @property
+    def n_genes(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.group_sizes)
+
+    def dense(self, gene: int, group: int) -> np.ndarray:
+        """Return all values, zeros last, of one group for the gene at position ``gene`` (n_cells,)."""
+        run = self.values[self.run_ptr[gene, group] : self.run_ptr[gene, group + 1]]
+        vector = np.zeros(self.group_sizes[group])
+        vector[: len(run)] = run
+        return vector

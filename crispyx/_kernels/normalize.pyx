@@ -1,0 +1,75 @@
+"""Library sizes, scaling and log1p, value by value in float64."""
+
+from libc.math cimport log1p
+from cython.parallel cimport prange
+
+ctypedef long long int64
+
+ctypedef fused value_t:
+    float
+    double
+
+ctypedef fused out_t:
+    float
+    double
+
+
+def add_row_totals(
+    const value_t[::1] values,  # IN (nnz,)
+    const int64[::1] ptr,       # IN (n_rows + 1,)
+    double[::1] totals,         # OUT (n_rows,)
+    int n_threads,
+):
+    """Sum each row in the order of its columns."""
+    cdef Py_ssize_t i, j
+    cdef double total
+    with nogil:
+        for i in prange(totals.shape[0], schedule="static", num_threads=n_threads):
+            total = 0
+            for j in range(ptr[i], ptr[i + 1]):
+                total = total + values[j]
+            totals[i] = total
+
+
+def add_column_totals(
+    const value_t[::1] values,  # IN (nnz,)
+    const int[::1] rows,        # IN (nnz,)
+    double[::1] totals,         # IN OUT (n_rows,)
+):
+    """Add a block of columns to the row totals; columns come in order, so each row's sum does too."""
+    cdef Py_ssize_t j
+    with nogil:
+        for j in range(values.shape[0]):
+            totals[rows[j]] += values[j]
+
+
+def scale_rows(
+    const value_t[::1] values,  # IN (nnz,)
+    const int64[::1] ptr,       # IN (n_rows + 1,)
+    const double[::1] scale,    # IN (n_rows,)
+    bint take_log1p,
+    out_t[::1] out,             # OUT (nnz,)
+    int n_threads,
+):
+    """Write ``values * scale[row]``, then log1p when asked for."""
+    cdef Py_ssize_t i, j
+    cdef double v
+    with nogil:
+        for i in prange(scale.shape[0], schedule="static", num_threads=n_threads):
+            for j in range(ptr[i], ptr[i + 1]):
+                v = values[j] * scale[i]
+                out[j] = <out_t> (log1p(v) if take_log1p else v)
+
+
+def scale_by_cell(
+    const value_t[::1] values,  # IN (nnz,)
+    const int[::1] cells,       # IN (nnz,)
+    const double[::1] scale,    # IN (n_cells,)
+    double[::1] out,            # OUT (nnz,)
+    int n_threads,
+):
+    """Write ``log1p(values * scale[cell])`` for values stored gene by gene."""
+    cdef Py_ssize_t j
+    with nogil:
+        for j in prange(values.shape[0], schedule="static", num_threads=n_threads):
+            out[j] = log1p(values[j] * scale[cells[j]])

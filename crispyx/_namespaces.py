@@ -1,0 +1,265 @@
+"""The four namespaces of the public API: ``cx.pp``, ``cx.pb``, ``cx.tl``, ``cx.pl``, and ``cx.gd``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import anndata
+    import numpy as np
+
+    from crispyx.data import AnnData
+    from crispyx.de import RankGenesGroupsResult
+
+
+class _PreprocessingNamespace:
+    """Quality control and normalization (``cx.pp``)."""
+
+    def filter_cells(
+        self,
+        data: Any,
+        *,
+        min_genes: int = 100,
+        gene_name_column: str | None = None,
+        chunk_size: int = 2048,
+    ) -> np.ndarray:
+        """Return a mask of cells with enough expressed genes.
+
+        See :func:`crispyx.qc.filter_cells_by_gene_count`.
+        """
+        from crispyx.qc import filter_cells_by_gene_count
+
+        return filter_cells_by_gene_count(
+            data, min_genes=min_genes, gene_name_column=gene_name_column, chunk_size=chunk_size
+        )
+
+    def filter_genes(
+        self,
+        data: Any,
+        *,
+        min_cells: int = 100,
+        cell_mask: np.ndarray | None = None,
+        gene_name_column: str | None = None,
+        chunk_size: int = 2048,
+    ) -> np.ndarray:
+        """Return a mask of genes with enough expressing cells.
+
+        See :func:`crispyx.qc.filter_genes_by_cell_count`.
+        """
+        from crispyx.qc import filter_genes_by_cell_count
+
+        return filter_genes_by_cell_count(
+            data,
+            min_cells=min_cells,
+            cell_mask=cell_mask,
+            gene_name_column=gene_name_column,
+            chunk_size=chunk_size,
+        )
+
+    def filter_perturbations(
+        self,
+        data: Any,
+        *,
+        perturbation_column: str,
+        control_label: str | None = None,
+        min_cells: int = 50,
+        base_mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return a mask of cells whose perturbation has enough cells.
+
+        See :func:`crispyx.qc.filter_perturbations_by_cell_count`.
+        """
+        from crispyx.qc import filter_perturbations_by_cell_count
+
+        return filter_perturbations_by_cell_count(
+            data,
+            perturbation_column=perturbation_column,
+            control_label=control_label,
+            min_cells=min_cells,
+            base_mask=base_mask,
+        )
+
+    def qc_summary(
+        self,
+        data: Any,
+        *,
+        min_genes: int = 100,
+        min_cells_per_perturbation: int = 50,
+        min_cells_per_gene: int = 100,
+        perturbation_column: str,
+        control_label: str | None = None,
+        gene_name_column: str | None = None,
+        chunk_size: int = 2048,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        cache_mode: Literal["memory", "memmap", "none"] = "memmap",
+    ) -> AnnData:
+        """Filter cells, perturbations and genes; write and return the filtered file.
+
+        Without ``output_dir`` the file is written beside the input. See
+        :func:`crispyx.qc.quality_control_summary`, which also returns the masks and counts.
+        """
+        from crispyx.data import resolve_data_path
+        from crispyx.qc import quality_control_summary
+
+        result = quality_control_summary(
+            data,
+            min_genes=min_genes,
+            min_cells_per_perturbation=min_cells_per_perturbation,
+            min_cells_per_gene=min_cells_per_gene,
+            perturbation_column=perturbation_column,
+            control_label=control_label,
+            gene_name_column=gene_name_column,
+            chunk_size=chunk_size,
+            output_dir=resolve_data_path(data).parent if output_dir is None else output_dir,
+            data_name=data_name,
+            cache_mode=cache_mode,
+        )
+        assert result.filtered is not None  # an output folder was given
+        return result.filtered
+
+    def normalize_total_log1p(
+        self,
+        data: Any,
+        output_path: str | Path | None = None,
+        *,
+        normalize: bool = True,
+        log1p: bool = True,
+        target_sum: float = 10000.0,
+        chunk_size: int = 4096,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a normalized, log-transformed copy.
+
+        See :func:`crispyx.data.normalize_total_log1p`.
+        """
+        from crispyx.data import normalize_total_log1p
+
+        return normalize_total_log1p(
+            data,
+            output_path,
+            normalize=normalize,
+            log1p=log1p,
+            target_sum=target_sum,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )
+
+
+class _PseudobulkNamespace:
+    """Pseudo-bulk estimators (``cx.pb``)."""
+
+
+class _ToolsNamespace:
+    """Differential expression (``cx.tl``)."""
+
+    def rank_genes_groups(
+        self,
+        data: Any,
+        *,
+        perturbation_column: str | None = None,
+        groupby: str | None = None,
+        method: str = "wilcoxon",
+        control_label: str | None = None,
+        reference: str | None = None,
+        gene_name_column: str | None = None,
+        perturbations: Iterable[str] | None = None,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        corr_method: str = "benjamini-hochberg",
+        verbose: int | bool = False,
+        resume: bool = False,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+        **kwargs: Any,
+    ) -> RankGenesGroupsResult:
+        """Compare every perturbation with the control.
+
+        See :func:`crispyx.de.rank_genes_groups`.
+        """
+        from crispyx.de import rank_genes_groups
+
+        return rank_genes_groups(
+            data,
+            perturbation_column=perturbation_column,
+            groupby=groupby,
+            method=method,
+            control_label=control_label,
+            reference=reference,
+            gene_name_column=gene_name_column,
+            perturbations=perturbations,
+            output_dir=output_dir,
+            data_name=data_name,
+            corr_method=corr_method,
+            verbose=verbose,
+            resume=resume,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+            **kwargs,
+        )
+
+
+class _PlottingNamespace:
+    """Plots (``cx.pl``)."""
+
+    def volcano(self, **kwargs: Any) -> Any:
+        """Draw a volcano plot of one perturbation.
+
+        See :func:`crispyx.plotting.plot_volcano`.
+        """
+        from crispyx.plotting import plot_volcano
+
+        return plot_volcano(**kwargs)
+
+    def qc_summary(self, qc_result: Any, **kwargs: Any) -> Any:
+        """Draw the distributions behind quality control.
+
+        See :func:`crispyx.plotting.plot_qc_summary`.
+        """
+        from crispyx.plotting import plot_qc_summary
+
+        return plot_qc_summary(qc_result, **kwargs)
+
+
+class _GuidesNamespace:
+    """Guide assignment (``cx.gd``)."""
+
+    def assign(
+        self,
+        path: Any,
+        model: str = "poisson_gauss",
+        *,
+        min_confidence: float | None = None,
+        quantile: float | None = None,
+        n_jobs: int | None = None,
+        **kwargs: Any,
+    ) -> anndata.AnnData:
+        """Assign guides to cells.
+
+        See :func:`crispyx.guides.assign`.
+        """
+        from crispyx.guides import assign
+
+        return assign(
+            path,
+            model,
+            min_confidence=min_confidence,
+            quantile=quantile,
+            n_jobs=n_jobs,
+            **kwargs,
+        )
+
+    def add_to(self, expression: Any, calls: Any, **kwargs: Any) -> AnnData:
+        """Join guide calls to an expression file by barcode.
+
+        See :func:`crispyx.guides.add_to`.
+        """
+        from crispyx.guides import add_to
+
+        return add_to(expression, calls, **kwargs)

@@ -1,0 +1,1 @@
+"""How work runs: threads, memory budget, progress, identity of inputs and parameters."""

@@ -1,0 +1,70 @@
+"""What identifies a computation: its kind, its input and its parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crispyx._version import __version__
+
+
+def file_identity(path: Path) -> dict[str, Any]:
+    """Return what tells one state of a file from another: path, size in bytes, modification time in ns."""
+    status = path.stat()
+    return {"path": str(path.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def fingerprint(kind: str, source: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of one result.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the operation.
+    source : mapping
+        Identity of the input, see :func:`file_identity`, with its shape and matrix element.
+    parameters : mapping
+        Everything that can change a number. Threads, block sizes and memory must not be in it.
+    """
+    record = {
+        "version": __version__,
+        "kind": kind,
+        "input": dict(source),
+        "parameters": dict(parameters),
+    }
+    return json.loads(to_json(record))
+
+
+def to_json(record: Mapping[str, Any]) -> str:
+    """Return canonical JSON: sorted keys, NumPy scalars and arrays as plain values."""
+    return json.dumps(record, sort_keys=True, default=_plain)
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return in words what differs between two fingerprints."""
+    changed = []
+    for part in after:
+        old, new = before.get(part), after[part]
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed += [
+                f"{part} {key} {old.get(key)!r} -> {new.get(key)!r}"
+                for key in sorted(old.keys() | new.keys())
+                if old.get(key) != new.get(key)
+            ]
+        elif old != new:
+            changed.append(f"{part} {old!r} -> {new!r}")
+    return "; ".join(changed)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot stand in a fingerprint")

@@ -1,0 +1,58 @@
+"""The only place that decides how many threads run."""
+
+from __future__ import annotations
+
+import os
+
+from crispyx._kernels.openmp import has_openmp
+from crispyx.errors import InputError
+from crispyx.settings import settings
+
+_forked = False
+
+
+def _mark_forked() -> None:
+    # The OpenMP runtime hangs in a child forked after a parallel region; one thread is safe.
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use: CPU affinity and control-group quota included."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no control group, or one of another kind: affinity decides
+    return cores
+
+
+def resolve_threads(n_jobs: int | None = None) -> int:
+    """Return the number of threads for one call.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        None takes ``settings.n_threads``, else every usable core; -1 takes every usable core.
+
+    Raises
+    ------
+    InputError
+        ``n_jobs`` is 0 or below -1.
+    """
+    if n_jobs is not None and (isinstance(n_jobs, bool) or int(n_jobs) != n_jobs):
+        raise InputError(f"n_jobs is {n_jobs!r}; give a whole number, -1 or None")
+    if n_jobs is not None and (n_jobs == 0 or n_jobs < -1):
+        raise InputError(f"n_jobs is {n_jobs}; give a number of threads >= 1, -1 or None for all cores")
+    if _forked or not has_openmp():
+        return 1
+    if n_jobs is None:
+        n_jobs = settings.n_threads
+    return usable_cores() if n_jobs in (None, -1) else int(n_jobs)

@@ -1,0 +1,18 @@
+"""Differential expression: every perturbation against the control."""
+
+from __future__ import annotations
+
+from crispyx.de.rank_genes_groups import rank_genes_groups
+from crispyx.de.results import DifferentialExpressionResult, RankGenesGroupsResult
+from crispyx.de.storage import load_result
+from crispyx.de.t_test import t_test
+from crispyx.de.wilcoxon import wilcoxon_test
+
+__all__ = [
+    "DifferentialExpressionResult",
+    "RankGenesGroupsResult",
+    "load_result",
+    "rank_genes_groups",
+    "t_test",
+    "wilcoxon_test",
+]

@@ -1,0 +1,195 @@
+"""What the differential expression functions return."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crispyx.data import AnnData
+
+
+def _result_path(result: AnnData | None) -> Path:
+    if result is None:
+        raise AttributeError("this result has no file behind it: its result is None")
+    return result.path
+
+
+@dataclass
+class DifferentialExpressionResult:
+    """One perturbation against the control.
+
+    Attributes
+    ----------
+    genes : pandas.Index (n_genes,)
+        Gene names.
+    effect_size, statistic, pvalue : numpy.ndarray (n_genes,)
+        Effect, test statistic (positive = higher in the perturbation) and two-sided p; NaN where
+        untested.
+    method : str
+        ``"t_test"`` or ``"wilcoxon"``.
+    perturbation : str
+        Label.
+    pvalue_adj : numpy.ndarray (n_genes,) or None
+        Adjusted p.
+    result : crispyx.AnnData or None
+        File of the whole result.
+    """
+
+    genes: pd.Index
+    effect_size: np.ndarray
+    statistic: np.ndarray
+    pvalue: np.ndarray
+    method: str
+    perturbation: str
+    pvalue_adj: np.ndarray | None = None
+    result: AnnData | None = None
+
+    @property
+    def result_path(self) -> Path:
+        """Path of the result file; AttributeError without one."""
+        return _result_path(self.result)
+
+
+@dataclass
+class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
+    """All perturbations against the control: a mapping from label to its result.
+
+    Attributes
+    ----------
+    genes : pandas.Index (n_genes,)
+        Gene names.
+    groups : list of str
+        Perturbations, the rows of all tables.
+    statistics, pvalues, pvalues_adj, logfoldchanges, effect_size, u_statistics : numpy.ndarray
+        Tables (n_groups, n_genes); NaN where untested. ``u_statistics`` is 0 for the t-test.
+    pts, pts_rest : numpy.ndarray (n_groups, n_genes)
+        Fraction of perturbed and of control cells with a value above 0.
+    order : numpy.ndarray (n_groups, n_genes) int64
+        Genes by falling absolute statistic, untested ones last.
+    groupby, method, control_label : str
+        obs column, test and control.
+    tie_correct : bool
+        Whether ties were corrected for (Wilcoxon).
+    pvalue_correction : {"benjamini-hochberg", "bonferroni"}
+        How ``pvalues_adj`` was made.
+    result : crispyx.AnnData or None
+        File of the result.
+    """
+
+    genes: pd.Index
+    groups: list[str]
+    statistics: np.ndarray
+    pvalues: np.ndarray
+    pvalues_adj: np.ndarray
+    logfoldchanges: np.ndarray
+    effect_size: np.ndarray
+    u_statistics: np.ndarray
+    pts: np.ndarray
+    pts_rest: np.ndarray
+    order: np.ndarray
+    groupby: str
+    method: str
+    control_label: str
+    tie_correct: bool
+    pvalue_correction: Literal["benjamini-hochberg", "bonferroni"]
+    result: AnnData | None = None
+    _row_of: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._row_of = {label: row for row, label in enumerate(self.groups)}
+
+    def __getitem__(self, label: str) -> DifferentialExpressionResult:
+        row = self._row_of[label]
+        return DifferentialExpressionResult(
+            genes=self.genes,
+            effect_size=self.effect_size[row],
+            statistic=self.statistics[row],
+            pvalue=self.pvalues[row],
+            method=self.method,
+            perturbation=label,
+            pvalue_adj=self.pvalues_adj[row],
+            result=self.result,
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __repr__(self) -> str:
+        return (
+            f"RankGenesGroupsResult({self.method}: {len(self.groups)} perturbations x "
+            f"{len(self.genes)} genes against {self.control_label!r})"
+        )
+
+    def items(self) -> ItemsView[str, DifferentialExpressionResult]:
+        """Return (label, DifferentialExpressionResult) pairs."""
+        return super().items()
+
+    @property
+    def result_path(self) -> Path:
+        """Path of the result file; AttributeError without one."""
+        return _result_path(self.result)
+
+    def to_full_order_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of the tables (n_groups, n_genes), genes in the order of the file.
+
+        Returns
+        -------
+        dict
+            Keys ``scores, pvals, pvals_adj, logfoldchanges, auc, u_stat, pts, pts_rest``; ``auc``
+            is ``effect_size``.
+        """
+        tables = {
+            "scores": self.statistics,
+            "pvals": self.pvalues,
+            "pvals_adj": self.pvalues_adj,
+            "logfoldchanges": self.logfoldchanges,
+            "auc": self.effect_size,
+            "u_stat": self.u_statistics,
+            "pts": self.pts,
+            "pts_rest": self.pts_rest,
+        }
+        return {name: np.array(table) for name, table in tables.items()}
+
+    def to_rank_genes_groups_dict(self) -> dict[str, Any]:
+        """Return the layout of scanpy's ``uns["rank_genes_groups"]``.
+
+        Returns
+        -------
+        dict
+            ``params``, then ``names, scores, logfoldchanges, pvals, pvals_adj, pts, pts_rest, auc,
+            u_stat`` as record arrays (n_genes,) with a field per perturbation, sorted by falling
+            absolute score, and ``full``, see :meth:`to_full_order_dict`.
+        """
+        full = self.to_full_order_dict()
+        names = np.asarray(self.genes, dtype=object)
+        records = {"names": self._records([names[order] for order in self.order])}
+        for key in ("scores", "logfoldchanges", "pvals", "pvals_adj", "pts", "pts_rest", "auc",
+                    "u_stat"):
+            rows = zip(full[key], self.order, strict=True)
+            records[key] = self._records([row[order] for row, order in rows])
+        params = {
+            "groupby": self.groupby,
+            "method": self.method,
+            "reference": self.control_label,
+            "tie_correct": self.tie_correct,
+            "corr_method": self.pvalue_correction,
+        }
+        return {"params": params, **records, "full": full}
+
+    def _records(self, rows: list[np.ndarray]) -> np.recarray:
+        return np.rec.fromarrays(rows, names=self.groups)
+
+
+def sort_order(statistics: np.ndarray) -> np.ndarray:
+    """Return genes by falling absolute statistic, NaN last, ties in file order (int64)."""
+    return np.argsort(-np.abs(statistics), axis=-1, kind="stable")

@@ -1,0 +1,219 @@
+"""Welch's t-test on log-normalized expression."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crispyx._io.genes import GeneStream
+from crispyx._jobs.results import Column
+from crispyx._kernels.layout import GroupedGenes
+from crispyx._stats.moments import GroupMoments
+from crispyx._stats.welch import welch_tests
+from crispyx.de.comparison import Running, Tile, compare, rules, select
+from crispyx.de.results import RankGenesGroupsResult
+from crispyx.errors import CrispyxWarning
+from crispyx.settings import Engine
+
+
+class _WelchMethod:
+    name = "t_test"
+    parameters: Mapping[str, Any] = {}  # noqa: RUF012 - no parameters of its own
+    columns: Mapping[str, Column] = {  # noqa: RUF012 - read only
+        "X": Column(np.float32, "effect_size"),
+        "z_score": Column(np.float64, "z_score"),
+        "pvalue": Column(np.float64, "pvalue"),
+        "logfoldchanges": Column(np.float32, "logfoldchanges"),
+        "pts": Column(np.float32, "pts"),
+        "pts_rest": Column(np.float32, "pts_rest"),
+    }
+
+    def __init__(self) -> None:
+        self._n_silent = 0
+
+    def prepare(self, stream: GeneStream) -> None:
+        stream.summarize()
+        if stream.summary.looks_like_counts:
+            warnings.warn(
+                f"{stream.source.where} holds counts: the t-test runs on "
+                "log1p(count / library size * 1e4); normalize first "
+                "(cx.pp.normalize_total_log1p) to choose otherwise",
+                CrispyxWarning,
+                stacklevel=5,
+            )
+            stream.take_log1p()
+        warn_about_negative(stream)
+
+    def test(
+        self, block: GroupedGenes, moments: GroupMoments, engine: Engine, n_threads: int
+    ) -> Tile:
+        statistic, pvalue = welch_tests(block, moments, engine)
+        silent = (moments.n_expressing[0] == 0) != (moments.n_expressing[1:] == 0)
+        self._n_silent += int(np.count_nonzero(silent & np.isfinite(statistic)))
+        return {
+            "effect_size": moments.mean[1:] - moments.mean[0],
+            "z_score": statistic,
+            "pvalue": pvalue,
+        }
+
+    def finish(self, stream: GeneStream) -> None:
+        if self._n_silent:
+            warnings.warn(
+                f"in {self._n_silent} tests one arm has no cell that expresses the gene: its variance "
+                "is 0 and Welch's p far too small for rare genes; wilcoxon_test does not have this "
+                "problem, and min_cells_expressed= or the min_pct_ thresholds leave such genes out",
+                CrispyxWarning,
+                stacklevel=5,
+            )
+
+
+def warn_about_negative(stream: GeneStream) -> None:
+    """Warn once when values below zero have been seen: fold changes assume log1p data."""
+    if stream.summary.negative is not None:
+        cell, gene, value = stream.summary.negative
+        warnings.warn(
+            f"{stream.source.where} holds negative values (first: {value:g} at cell "
+            f"{stream.source.obs.index[cell]!r}, gene {stream.source.var.index[gene]!r}); the test is "
+            "valid, but logfoldchanges assume log1p data",
+            CrispyxWarning,
+            stacklevel=6,
+        )
+
+
+def t_test(
+    data: Any,
+    *,
+    perturbation_column: str | None = None,
+    groupby: str | None = None,
+    control_label: str | None = None,
+    reference: str | None = None,
+    gene_name_column: str | None = None,
+    perturbations: Iterable[str] | None = None,
+    min_cells_expressed: int = 0,
+    min_pct_ctrl: float = 0.01,
+    min_pct_pert: float = 0.002,
+    min_pct_both: float | None = None,
+    min_mean_ctrl: float = 0.05,
+    min_mean_pert: float = 0.005,
+    cell_chunk_size: int | None = None,
+    output_dir: str | Path | None = None,
+    data_name: str | None = None,
+    n_jobs: int | None = None,
+    verbose: int | bool = False,
+    resume: bool = False,
+    checkpoint_interval: int | None = None,
+    scanpy_format: bool = False,
+    memory_limit_gb: float | None = None,
+    force: bool = False,
+    corr_method: str = "benjamini-hochberg",
+    min_cells_pert: int = 2,
+    layer: str | None = None,
+    output_path: str | Path | None = None,
+) -> RankGenesGroupsResult:
+    r"""Compare the mean log expression of every perturbation with the control.
+
+    .. math::
+
+        t = \frac{\bar x_1 - \bar x_0}{\sqrt{v_1 / n_1 + v_0 / n_0}}
+
+    with Satterthwaite's degrees of freedom and a two-sided p. The input should be normalized and
+    log-transformed; counts are normalized and transformed on the fly, with a warning.
+
+    Parameters
+    ----------
+    data : path, crispyx.AnnData or anndata.AnnData
+        The screen; an AnnData in memory needs ``output_path`` or ``output_dir``.
+    perturbation_column, groupby : str
+        obs column of labels (two names of one argument).
+    control_label, reference : str or None
+        Label of the control (two names of one argument); None infers it.
+    gene_name_column : str or None
+        var column of gene names; None takes the index.
+    perturbations : iterable of str or None
+        Perturbations to test, which become the rows in this order; None tests all.
+    min_cells_expressed : int
+        Genes that fewer cells of both arms together express get p = 1 and effect 0.
+    min_pct_ctrl, min_pct_pert : float
+        A side is low when its fraction of expressing cells is below this and its mean below
+        ``min_mean_*``. A gene low on both sides is not tested (NaN).
+    min_pct_both : float or None
+        Replaces both fractions.
+    min_mean_ctrl, min_mean_pert : float
+        Mean log1p expression below which a side is low.
+    cell_chunk_size : int or None
+        Cells read at a time (genes for a CSC file, which is stored that way); speed and memory only.
+    output_dir : path or None
+        Folder of the result; None takes the input's.
+    data_name : str or None
+        Name of the result; None makes ``crispyx_t_test.h5ad``.
+    n_jobs : int or None
+        Threads; None takes ``crispyx.settings.n_threads``, else all cores, as does -1.
+    verbose : bool
+        Show a progress bar also where standard error is no terminal.
+    resume : bool
+        Continue an interrupted run from its checkpoint.
+    checkpoint_interval : int or None
+        Blocks of genes between two checkpoints; None chooses.
+    scanpy_format : bool
+        Also write ``uns["rank_genes_groups"]`` as scanpy does.
+    memory_limit_gb : float or None
+        Memory of the whole process in GB; None uses half of what is free.
+    force : bool
+        Compute again even when the same result is already there.
+    corr_method : {"benjamini-hochberg", "bonferroni"}
+        Correction of each perturbation's p-values over its tested genes.
+    min_cells_pert : int
+        Perturbations with fewer cells are not tested (NaN, with a warning).
+    layer : str or None
+        Layer to use instead of X.
+    output_path : path or None
+        Exact name of the result, instead of ``output_dir`` and ``data_name``.
+
+    Returns
+    -------
+    RankGenesGroupsResult
+        Mapping from perturbation to its result; the file is at ``.result_path``.
+
+    Raises
+    ------
+    InputError, MissingColumnError, MissingFileError, OutputExistsError, CheckpointError
+        See the message: it names the place and the way out.
+
+    Notes
+    -----
+    Source: Welch, Biometrika 34 (1947) 28-35. Reference: ``reference.welch``,
+    ``reference.pipelines.t_test``.
+    """
+    return compare(
+        data,
+        _WelchMethod(),
+        select(
+            perturbation_column, groupby, control_label, reference, gene_name_column, perturbations,
+            layer,
+        ),
+        rules(
+            (min_pct_ctrl, min_pct_pert, min_pct_both),
+            (min_mean_ctrl, min_mean_pert),
+            min_cells_expressed,
+            min_cells_pert,
+            corr_method,
+        ),
+        Running(
+            output_path=Path(output_path) if output_path is not None else None,
+            output_dir=Path(output_dir) if output_dir is not None else None,
+            data_name=data_name,
+            width=None,
+            cell_chunk_size=cell_chunk_size,
+            n_jobs=n_jobs,
+            memory_limit_gb=memory_limit_gb,
+            checkpoint_interval=checkpoint_interval,
+            resume=resume,
+            force=force,
+            scanpy_format=scanpy_format,
+            show=True if verbose else None,
+        ),
+    )

@@ -1,0 +1,203 @@
+"""Wilcoxon's rank-sum test (Mann-Whitney U)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crispyx._io.genes import GeneStream
+from crispyx._jobs.results import Column
+from crispyx._kernels.layout import GroupedGenes
+from crispyx._stats.moments import GroupMoments
+from crispyx._stats.rank_sum import rank_sum_tests
+from crispyx.de.comparison import Running, Tile, compare, rules, select
+from crispyx.de.results import RankGenesGroupsResult
+from crispyx.de.t_test import warn_about_negative
+from crispyx.errors import CrispyxWarning
+from crispyx.settings import Engine
+
+
+@dataclass(frozen=True)
+class _RankSumMethod:
+    tie_correct: bool
+    name = "wilcoxon"
+    columns = {  # noqa: RUF012 - read only
+        "X": Column(np.float64, "effect_size"),
+        "z_score": Column(np.float64, "z_score"),
+        "pvalue": Column(np.float64, "pvalue"),
+        "logfoldchanges": Column(np.float64, "logfoldchanges"),
+        "u_statistic": Column(np.float64, "u_statistic"),
+        "pts": Column(np.float32, "pts"),
+        "pts_rest": Column(np.float32, "pts_rest"),
+    }
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {"tie_correct": bool(self.tie_correct)}
+
+    def prepare(self, stream: GeneStream) -> None:
+        pass  # ranks need no preparation: what the values are is judged when all have been seen
+
+    def test(
+        self, block: GroupedGenes, moments: GroupMoments, engine: Engine, n_threads: int
+    ) -> Tile:
+        u, z, pvalue = rank_sum_tests(block, self.tie_correct, engine, n_threads)
+        pairs = moments.sizes[1:, None] * float(moments.sizes[0])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            effect_size = u / pairs - 0.5
+        return {"effect_size": effect_size, "z_score": z, "pvalue": pvalue, "u_statistic": u}
+
+    def finish(self, stream: GeneStream) -> None:
+        if stream.summary.complete and stream.summary.looks_like_counts:
+            warnings.warn(
+                f"{stream.source.where} holds counts: ranks then follow the library sizes of the cells "
+                "as well, and logfoldchanges assume log1p data; normalize first "
+                "(cx.pp.normalize_total_log1p)",
+                CrispyxWarning,
+                stacklevel=5,
+            )
+        warn_about_negative(stream)
+
+
+def wilcoxon_test(
+    data: Any,
+    *,
+    perturbation_column: str | None = None,
+    groupby: str | None = None,
+    control_label: str | None = None,
+    reference: str | None = None,
+    gene_name_column: str | None = None,
+    perturbations: Iterable[str] | None = None,
+    min_cells_expressed: int = 0,
+    min_pct_ctrl: float = 0.01,
+    min_pct_pert: float = 0.002,
+    min_pct_both: float | None = None,
+    min_mean_ctrl: float = 0.05,
+    min_mean_pert: float = 0.005,
+    chunk_size: int | None = None,
+    tie_correct: bool = True,
+    corr_method: str = "benjamini-hochberg",
+    output_dir: str | Path | None = None,
+    data_name: str | None = None,
+    n_jobs: int | None = None,
+    verbose: int | bool = False,
+    resume: bool = False,
+    checkpoint_interval: int | None = None,
+    scanpy_format: bool = False,
+    memory_limit_gb: float | None = None,
+    force: bool = False,
+    min_cells_pert: int = 2,
+    layer: str | None = None,
+    output_path: str | Path | None = None,
+) -> RankGenesGroupsResult:
+    r"""Compare the ranks of every perturbation's cells with the control's, gene by gene.
+
+    .. math::
+
+        z = \frac{U - n_0 n_1 / 2}{\sigma}, \qquad
+        \sigma^2 = \frac{n_0 n_1}{12} \, \frac{N^3 - N - T}{N (N - 1)}
+
+    with T the sum of t^3 - t over ties, no continuity correction, two-sided normal p. The input
+    should be normalized and log-transformed; it is used as it is, counts with a warning.
+
+    Parameters
+    ----------
+    data : path, crispyx.AnnData or anndata.AnnData
+        The screen; an AnnData in memory needs ``output_path`` or ``output_dir``.
+    perturbation_column, groupby : str
+        obs column of labels (two names of one argument).
+    control_label, reference : str or None
+        Label of the control (two names of one argument); None infers it.
+    gene_name_column : str or None
+        var column of gene names; None takes the index.
+    perturbations : iterable of str or None
+        Perturbations to test, which become the rows in this order; None tests all.
+    min_cells_expressed : int
+        Genes that fewer cells of both arms together express get p = 1 and effect 0.
+    min_pct_ctrl, min_pct_pert : float
+        A side is low when its fraction of expressing cells is below this and its mean below
+        ``min_mean_*``. A gene low on both sides is not tested (NaN).
+    min_pct_both : float or None
+        Replaces both fractions.
+    min_mean_ctrl, min_mean_pert : float
+        Mean log1p expression below which a side is low.
+    chunk_size : int or None
+        Genes per block; speed and memory only. None chooses by the memory budget.
+    tie_correct : bool
+        Subtract T from the variance; False gives smaller z where values are tied.
+    corr_method : {"benjamini-hochberg", "bonferroni"}
+        Correction of each perturbation's p-values over its tested genes.
+    output_dir : path or None
+        Folder of the result; None takes the input's.
+    data_name : str or None
+        Name of the result; None makes ``crispyx_wilcoxon.h5ad``.
+    n_jobs : int or None
+        Threads; None takes ``crispyx.settings.n_threads``, else all cores, as does -1.
+    verbose : bool
+        Show a progress bar also where standard error is no terminal.
+    resume : bool
+        Continue an interrupted run from its checkpoint.
+    checkpoint_interval : int or None
+        Blocks of genes between two checkpoints; None chooses.
+    scanpy_format : bool
+        Also write ``uns["rank_genes_groups"]`` as scanpy does.
+    memory_limit_gb : float or None
+        Memory of the whole process in GB; None uses half of what is free.
+    force : bool
+        Compute again even when the same result is already there.
+    min_cells_pert : int
+        Perturbations with fewer cells are not tested (NaN, with a warning).
+    layer : str or None
+        Layer to use instead of X.
+    output_path : path or None
+        Exact name of the result, instead of ``output_dir`` and ``data_name``.
+
+    Returns
+    -------
+    RankGenesGroupsResult
+        Mapping from perturbation to its result; the file is at ``.result_path``.
+
+    Raises
+    ------
+    InputError, MissingColumnError, MissingFileError, OutputExistsError, CheckpointError
+        See the message: it names the place and the way out.
+
+    Notes
+    -----
+    Source: Mann and Whitney, Ann. Math. Statist. 18 (1947) 50-60. Reference:
+    ``reference.rank_sum``, ``reference.pipelines.wilcoxon``.
+    """
+    return compare(
+        data,
+        _RankSumMethod(tie_correct),
+        select(
+            perturbation_column, groupby, control_label, reference, gene_name_column, perturbations,
+            layer,
+        ),
+        rules(
+            (min_pct_ctrl, min_pct_pert, min_pct_both),
+            (min_mean_ctrl, min_mean_pert),
+            min_cells_expressed,
+            min_cells_pert,
+            corr_method,
+        ),
+        Running(
+            output_path=Path(output_path) if output_path is not None else None,
+            output_dir=Path(output_dir) if output_dir is not None else None,
+            data_name=data_name,
+            width=chunk_size,
+            cell_chunk_size=None,
+            n_jobs=n_jobs,
+            memory_limit_gb=memory_limit_gb,
+            checkpoint_interval=checkpoint_interval,
+            resume=resume,
+            force=force,
+            scanpy_format=scanpy_format,
+            show=True if verbose else None,
+        ),
+    )

@@ -1,0 +1,106 @@
+"""Session-wide choices: threads, memory, engine, progress bars, scratch folder.
+
+None of them changes a number; see ``docs/streaming.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from crispyx.errors import InputError
+
+Engine = Literal["compiled", "reference"]
+ENGINES = ("compiled", "reference")
+
+
+class Settings:
+    """Values used wherever a call does not say otherwise (``crispyx.settings``).
+
+    Attributes
+    ----------
+    n_threads : int or None
+        Threads of the compiled kernels; None takes every core this process may use.
+    memory_limit_gb : float or None
+        Memory budget of one operation in GB (1e9 bytes), the process included; None takes half of
+        what is free, control-group (container, SLURM) limits included.
+    engine : {"compiled", "reference"}
+        ``"reference"`` runs the same public calls through the slow, readable definitions.
+    progress : bool or None
+        Progress bars on standard error; None shows them on a terminal only.
+    scratch_dir : pathlib.Path or None
+        Folder for scratch files; None takes the folder of the output.
+    """
+
+    def __init__(self) -> None:
+        self._n_threads: int | None = None
+        self._memory_limit_gb: float | None = None
+        self._engine: Engine = "compiled"
+        self._scratch_dir: Path | None = None
+        self.progress: bool | None = None
+
+    @property
+    def n_threads(self) -> int | None:
+        return self._n_threads
+
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None:
+        if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
+            raise InputError(f"settings.n_threads is {value!r}; give a whole number >= 1 or None")
+        self._n_threads = None if value is None else int(value)
+
+    @property
+    def memory_limit_gb(self) -> float | None:
+        return self._memory_limit_gb
+
+    @memory_limit_gb.setter
+    def memory_limit_gb(self, value: float | None) -> None:
+        if value is not None and not value > 0:
+            raise InputError(f"settings.memory_limit_gb is {value!r}; give GB above 0 or None")
+        self._memory_limit_gb = None if value is None else float(value)
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @engine.setter
+    def engine(self, value: Engine) -> None:
+        if value not in ENGINES:
+            raise InputError(f"settings.engine is {value!r}; choose one of {ENGINES}")
+        self._engine = value
+
+    @property
+    def scratch_dir(self) -> Path | None:
+        return self._scratch_dir
+
+    @scratch_dir.setter
+    def scratch_dir(self, value: str | Path | None) -> None:
+        if value is not None and not Path(value).is_dir():
+            raise InputError(f"settings.scratch_dir {str(value)!r} is not a folder; create it first")
+        self._scratch_dir = None if value is None else Path(value)
+
+    def __repr__(self) -> str:
+        names = ("n_threads", "memory_limit_gb", "engine", "progress", "scratch_dir")
+        return "Settings(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in names) + ")"
+
+
+settings = Settings()
+
+
+@contextmanager
+def use_engine(engine: Engine) -> Iterator[None]:
+    """Run the calls inside the ``with`` block on one engine, then return to the one before.
+
+    Parameters
+    ----------
+    engine : {"compiled", "reference"}
+        See :class:`Settings`.
+    """
+    before = settings.engine
+    settings.engine = engine
+    try:
+        yield
+    finally:
+        settings.engine = before

@@ -1,0 +1,23 @@
+"""The definition of every number this project computes, in plain NumPy and SciPy.
+
+The package is slow on purpose: one gene, one comparison, one cell-by-guide table at a time, in the
+order in which a textbook would write the formula, on dense arrays in float64. It knows nothing of
+files, blocks, threads or sparse layouts and imports nothing of ``crispyx``. The compiled engine is
+held against it by tests, and ``cx.use_engine("reference")`` runs a public call through it.
+
+Read the modules in this order (``README.md`` works one example by hand):
+
+================================ ====================================================
+module                           what it defines
+================================ ====================================================
+:mod:`reference.normalize`       library sizes, counts per 10,000, log1p
+:mod:`reference.moments`         mean, variance, fraction of expressing cells
+:mod:`reference.welch`           Welch's t-test, log2 fold change
+:mod:`reference.rank_sum`        Wilcoxon rank-sum test with ties
+:mod:`reference.multiple_testing` Benjamini-Hochberg and Bonferroni
+:mod:`reference.expression_filter` which genes are expressed enough to be tested
+:mod:`reference.qc`              quality control of cells, perturbations and genes
+:mod:`reference.guide_rules`     guide calls by a count, the maximum or a proportion
+:mod:`reference.pipelines`       the two tests over a whole screen, degenerate cases
+================================ ====================================================
+"""
