@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control
 
 
 def benjamini_hochberg(pvalues: ArrayLike) -> NDArray[np.float64]:
@@ -37,6 +36,9 @@ def benjamini_hochberg(pvalues: ArrayLike) -> NDArray[np.float64]:
     -----
     Source: Y. Benjamini and Y. Hochberg, J. R. Statist. Soc. B 57 (1995) 289-300, equation 1.
     """
+    # Half a second to import: paid by the first correction, not by every program.
+    from scipy.stats import false_discovery_control
+
     adjusted, tested = _made(pvalues)
     if tested.any():
         adjusted[tested] = false_discovery_control(adjusted[tested], method="bh")
