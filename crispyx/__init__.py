@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from crispyx._namespaces import (
-    _GuidesNamespace,
     _PlottingNamespace,
     _PreprocessingNamespace,
     _PseudobulkNamespace,
@@ -21,6 +20,7 @@ from crispyx.settings import settings, use_engine
 
 if TYPE_CHECKING:
     from crispyx import data, datasets, de, guides, plotting, qc
+    from crispyx import guides as gd
     from crispyx.data import (
         AnnData,
         ensure_gene_symbol_column,
@@ -44,7 +44,6 @@ pp = _PreprocessingNamespace()
 pb = _PseudobulkNamespace()
 tl = _ToolsNamespace()
 pl = _PlottingNamespace()
-gd = _GuidesNamespace()
 
 # Imported when first asked for, so that `import crispyx` costs no more than NumPy and h5py.
 _MODULES = ("data", "datasets", "de", "guides", "plotting", "qc")
@@ -104,6 +103,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "gd":
+        return import_module("crispyx.guides")
     if name in _MODULES:
         return import_module(f"crispyx.{name}")
     if name in _HOME:

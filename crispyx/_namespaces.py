@@ -1,4 +1,4 @@
-"""The four namespaces of the public API: ``cx.pp``, ``cx.pb``, ``cx.tl``, ``cx.pl``, and ``cx.gd``."""
+"""The four namespaces of the public API: ``cx.pp``, ``cx.pb``, ``cx.tl`` and ``cx.pl``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import anndata
     import numpy as np
 
     from crispyx.data import AnnData
@@ -225,41 +224,3 @@ class _PlottingNamespace:
         from crispyx.plotting import plot_qc_summary
 
         return plot_qc_summary(qc_result, **kwargs)
-
-
-class _GuidesNamespace:
-    """Guide assignment (``cx.gd``)."""
-
-    def assign(
-        self,
-        path: Any,
-        model: str = "poisson_gauss",
-        *,
-        min_confidence: float | None = None,
-        quantile: float | None = None,
-        n_jobs: int | None = None,
-        **kwargs: Any,
-    ) -> anndata.AnnData:
-        """Assign guides to cells.
-
-        See :func:`crispyx.guides.assign`.
-        """
-        from crispyx.guides import assign
-
-        return assign(
-            path,
-            model,
-            min_confidence=min_confidence,
-            quantile=quantile,
-            n_jobs=n_jobs,
-            **kwargs,
-        )
-
-    def add_to(self, expression: Any, calls: Any, **kwargs: Any) -> AnnData:
-        """Join guide calls to an expression file by barcode.
-
-        See :func:`crispyx.guides.add_to`.
-        """
-        from crispyx.guides import add_to
-
-        return add_to(expression, calls, **kwargs)

@@ -30,6 +30,10 @@ class OutputExistsError(CrispyxError, FileExistsError):
     """A file of someone else's stands where the output would go."""
 
 
+class OutputBusyError(CrispyxError, RuntimeError):
+    """Another process is writing the same output."""
+
+
 class CheckpointError(CrispyxError, ValueError):
     """An interrupted run that cannot be continued with what was given."""
 

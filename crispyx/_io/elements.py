@@ -21,7 +21,8 @@ def require_h5ad(path: Path) -> None:
         missing = [axis for axis in ("obs", "var") if axis not in file]
         if missing:
             raise InputError(
-                f"{str(path)!r} has no {' and no '.join(missing)}; it is not an AnnData (.h5ad) file"
+                f"{str(path)!r} has no {' and no '.join(missing)}; "
+                "it is not an AnnData (.h5ad) file"
             )
 
 

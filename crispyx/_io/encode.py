@@ -80,12 +80,21 @@ def write_frame(
         write_array(frame, column, values)
 
 
+def create_array(
+    parent: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype
+) -> h5py.Dataset:
+    """Create an array that is filled later."""
+    node = parent.create_dataset(name, shape=shape, dtype=dtype)
+    _mark(node, "array", "0.2.0")
+    return node
+
+
 def create_compressed(
     parent: h5py.Group,
     name: str,
     layout: str,
     shape: tuple[int, int],
-    indptr: np.ndarray,
+    n_values: int,
     dtype: np.dtype,
     *,
     compression: str | None = None,
@@ -100,8 +109,8 @@ def create_compressed(
         Axis it is stored by.
     shape : tuple (n_cells, n_genes)
         Shape.
-    indptr : numpy.ndarray (n_major + 1,) int64
-        Pointers; the last one is the number of values.
+    n_values : int
+        Number of stored values.
     dtype : numpy.dtype
         Type of the values.
     compression : str or None
@@ -110,12 +119,15 @@ def create_compressed(
     node = parent.create_group(name)
     _mark(node, f"{layout}_matrix", "0.1.0")
     node.attrs["shape"] = np.array(shape, dtype=np.int64)
-    n_values = int(indptr[-1])
-    index_type = np.int32 if max(max(shape), n_values) < 2**31 else np.int64
     chunks = (max(1, min(n_values, 1 << 16)),) if compression else None
     for part, kind in (("data", dtype), ("indices", np.dtype(np.int32))):
         node.create_dataset(
             part, shape=(n_values,), dtype=kind, chunks=chunks, compression=compression
         )
-    node.create_dataset("indptr", data=indptr.astype(index_type))
     return node
+
+
+def write_pointers(node: h5py.Group, indptr: np.ndarray) -> None:
+    """Write the pointers (n_major + 1,) int64 of a compressed matrix, as int32 where they fit."""
+    fits = max(int(indptr[-1]), *node.attrs["shape"]) < 2**31
+    node.create_dataset("indptr", data=indptr.astype(np.int32 if fits else np.int64))

@@ -13,6 +13,7 @@ from crispyx._kernels import compressed as compressed_kernel
 from crispyx._kernels import grouping as kernel
 from crispyx._kernels import normalize as normalize_kernel
 from crispyx._kernels.layout import CompressedBlock, GroupedGenes, Membership
+from crispyx._run.prefetch import prefetch
 from crispyx.errors import InputError
 
 LOG_TARGET_SUM = 1e4
@@ -60,7 +61,7 @@ class GeneStream:
         if source.layout != "csc":
             self._store = SegmentStore(source.shape[1], scratch_dir)
             used = membership.used_cells
-            for block in source.native_blocks(self.summary, max_major=self._max_major):
+            for block in prefetch(source.native_blocks(self.summary, max_major=self._max_major)):
                 self._store.append(block, used[block.start : block.stop])
 
     def summarize(self) -> None:
@@ -71,7 +72,7 @@ class GeneStream:
         if self.summary.complete:
             return
         summary = self.source.empty_summary()
-        for _ in self.source.native_blocks(summary):
+        for _ in prefetch(self.source.native_blocks(summary)):
             if summary.offending is not None:
                 break
         self.summary = summary
@@ -92,7 +93,7 @@ class GeneStream:
 
     def grouped(self, width: int, start: int = 0) -> Iterator[GroupedGenes]:
         """Yield blocks of ``width`` genes with their values sorted by group."""
-        for block in self.blocks(width, start):
+        for block in prefetch(self.blocks(width, start)):
             yield group_genes(block, self.membership, self.n_threads)
 
     def close(self) -> None:
@@ -102,7 +103,7 @@ class GeneStream:
 
     def _block(self, start: int, stop: int) -> CompressedBlock:
         if self._store is not None:
-            return self._store.block(start, stop, self.n_threads)
+            return self._store.block(start, stop)
         unseen = start == self._seen
         parts = self.source.native_blocks(
             self.summary if unseen else None, start=start, stop=stop, max_major=self._max_major
@@ -148,7 +149,9 @@ def group_genes(block: CompressedBlock, membership: Membership, n_threads: int) 
         values,
         n_threads,
     )
-    return GroupedGenes(block.start, block.stop, values, run_ptr, membership.sizes)
+    return GroupedGenes(
+        block.start, block.stop, values, run_ptr, membership.sizes, membership.pooled
+    )
 
 
 def _joined(parts: list[CompressedBlock]) -> CompressedBlock:

@@ -37,6 +37,11 @@ def resolve_data_path(data: Any, *, require_exists: bool = True) -> Path:
                 "this AnnData lives in memory and has no file; write it with "
                 "adata.write_h5ad(path) and give the path"
             )
+        if data.is_view:
+            raise InputTypeError(
+                "this is a selection of a backed AnnData, whose file holds all cells and genes; "
+                "write the selection with .copy(filename=path) and give the path"
+            )
         path = Path(data.filename)
     else:
         raise InputTypeError(

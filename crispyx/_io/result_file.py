@@ -13,49 +13,52 @@ from crispyx._io.source import open_file
 from crispyx.errors import InputError
 
 
-def read_result(
-    path: Path,
-) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    """Read X and all layers, the names of both axes, and the scalars of uns.
+class ResultFile:
+    """A result file, opened for the moment of each reading only.
 
-    Parameters
+    Attributes
     ----------
     path : pathlib.Path
         File written by a differential expression function.
-
-    Returns
-    -------
-    tables : dict of numpy.ndarray (n_groups, n_genes)
-        ``"X"`` and every layer.
-    names : dict
-        ``"obs"`` and ``"var"`` names (n,) str, and ``"var_name"``, the name of the var index.
-    uns : dict
-        Text, numbers and booleans.
+    groups, genes : numpy.ndarray (n,) str
+        Names of rows and columns.
+    gene_axis_name : str or None
+        Name of the var index.
+    notes : dict
+        Text, numbers and booleans of uns.
 
     Raises
     ------
     InputError
         The file is not such a result.
     """
-    with open_file(path) as file:
-        if "X" not in file or "z_score" not in file.get("layers", ()):
-            raise InputError(
-                f"{str(path)!r} is not a differential expression result: it has no layer 'z_score'"
-            )
-        tables = {"X": file["X"][()]}
-        tables |= {name: layer[()] for name, layer in file["layers"].items()}
-        index_name = file["var"].attrs["_index"]
-        names = {
-            "obs": FileAnnotations(file["obs"], "obs", str(path)).index,
-            "var": FileAnnotations(file["var"], "var", str(path)).index,
-            "var_name": None if index_name == "_index" else index_name,
-        }
-        uns = {
-            name: _scalar(node)
-            for name, node in file["uns"].items()
-            if isinstance(node, h5py.Dataset) and node.shape == ()
-        }
-    return tables, names, uns
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open_file(path) as file:
+            if "X" not in file or "z_score" not in file.get("layers", ()):
+                raise InputError(
+                    f"{str(path)!r} is not a differential expression result: it has no layer "
+                    "'z_score'"
+                )
+            self._elements = {"X": "X"} | {name: f"layers/{name}" for name in file["layers"]}
+            index_name = file["var"].attrs["_index"]
+            self.gene_axis_name = None if index_name == "_index" else index_name
+            self.groups = FileAnnotations(file["obs"], "obs", str(path)).index
+            self.genes = FileAnnotations(file["var"], "var", str(path)).index
+            self.notes: dict[str, Any] = {
+                name: _scalar(node)
+                for name, node in file["uns"].items()
+                if isinstance(node, h5py.Dataset) and node.shape == ()
+            }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._elements
+
+    def table(self, name: str, row: int | None = None) -> np.ndarray:
+        """Return X or a layer (n_groups, n_genes), or one row of it (n_genes,)."""
+        with open_file(self.path) as file:
+            return file[self._elements[name]][() if row is None else row]
 
 
 def _scalar(node: h5py.Dataset) -> Any:

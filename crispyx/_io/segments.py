@@ -74,7 +74,7 @@ class SegmentStore:
             _Segment(block.start, ptr, self._keep(values[:kept]), self._keep(offsets[:kept]))
         )
 
-    def block(self, start: int, stop: int, n_threads: int = 1) -> CompressedBlock:
+    def block(self, start: int, stop: int) -> CompressedBlock:
         """Return minor vectors ``start`` to ``stop``; their ``minor`` is the major position."""
         counts = np.zeros(stop - start, dtype=np.int64)
         dtype = np.dtype(np.float32)
@@ -97,7 +97,6 @@ class SegmentStore:
                 fill,
                 values,
                 major,
-                n_threads,
             )
         return CompressedBlock(start, stop, values, major, ptr)
 

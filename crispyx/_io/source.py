@@ -84,7 +84,7 @@ class MatrixSource:
     var: Annotations
     path: Path | None
     element: str
-    _file: h5py.File | None = field(default=None, repr=False)
+    _owner: Any = field(default=None, repr=False)
 
     @property
     def where(self) -> str:
@@ -108,8 +108,18 @@ class MatrixSource:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        if isinstance(self._owner, h5py.File):
+            self._owner.close()
+
+    def slot(self, name: str, key: str) -> Any:
+        """Return one entry of obsm, uns or another mapping, read whole; None when absent."""
+        if not isinstance(self._owner, h5py.File):
+            return getattr(self._owner, name).get(key)
+        if f"{name}/{key}" not in self._owner:
+            return None
+        from anndata.io import read_elem
+
+        return read_elem(self._owner[f"{name}/{key}"])
 
     def __enter__(self) -> MatrixSource:
         return self
@@ -347,7 +357,7 @@ def _from_memory(adata: Any, layer: str | None, element: str) -> MatrixSource:
         layout, storage = "dense", DenseStorage(np.asarray(matrix), where)
     obs = FrameAnnotations(adata.obs, "obs", where)
     var = FrameAnnotations(adata.var, "var", where)
-    source = MatrixSource(storage, layout, shape, obs, var, None, element)
+    source = MatrixSource(storage, layout, shape, obs, var, None, element, adata)
     _check_shape(source, adata.n_obs, adata.n_vars)
     return source
 

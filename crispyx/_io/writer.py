@@ -11,16 +11,28 @@ import h5py
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
-from crispyx._io.encode import create_compressed, start_file, write_value
+from crispyx._io.disk import reporting_full_disk
+from crispyx._io.encode import create_compressed, start_file, write_pointers, write_value
 from crispyx._kernels.layout import CompressedBlock
+from crispyx.errors import InputError
 
 SLOTS = ("obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns", "raw")
 
 
 @contextmanager
 def new_h5ad(output: Path) -> Iterator[h5py.File]:
-    """Yield an empty AnnData file that appears as ``output`` when the block ends without error."""
-    with atomic_path(output) as work, h5py.File(work, "w") as file:
+    """Yield an empty AnnData file that appears as ``output`` when the block ends without error.
+
+    Raises
+    ------
+    DiskSpaceError
+        The disk is full.
+    """
+    with (
+        reporting_full_disk(output.parent, str(output)),
+        atomic_path(output) as work,
+        h5py.File(work, "w") as file,
+    ):
         start_file(file)
         yield file
 
@@ -31,7 +43,18 @@ def copy_slots(source: h5py.File, target: h5py.File, leave_out: Iterable[str] = 
         if slot in source and slot not in leave_out:
             if slot in target:
                 del target[slot]
-            source.copy(slot, target)
+            # Old files keep categories in a group that columns refer to.
+            source.copy(slot, target, expand_refs=True)
+
+
+def write_slot(target: h5py.File, slot: str, name: str, value: Any) -> None:
+    """Write or replace one entry of obsm, uns or another mapping, in any encoding of anndata."""
+    from anndata.io import write_elem
+
+    group = target.require_group(slot)
+    if name in group:
+        del group[name]
+    write_elem(group, name, value)
 
 
 def write_slots(adata: Any, target: h5py.File, leave_out: Iterable[str] = ()) -> None:
@@ -44,6 +67,10 @@ def write_slots(adata: Any, target: h5py.File, leave_out: Iterable[str] = ()) ->
             continue
         if slot in target:
             del target[slot]
+        if slot in ("obs", "var"):
+            value = value.copy()
+            # Text with missing values has an encoding as a category only.
+            adata.strings_to_categoricals(value)
         write_elem(target, slot, value if slot in ("obs", "var", "raw") else dict(value))
 
 
@@ -51,14 +78,14 @@ def write_compressed(
     parent: h5py.Group,
     name: str,
     blocks: Iterable[CompressedBlock],
-    indptr: np.ndarray,
+    n_values: int,
     shape: tuple[int, int],
     *,
     dtype: np.dtype,
     layout: str = "csr",
     compression: str | None = None,
 ) -> None:
-    """Fill a matrix of known pointers with blocks that come in order.
+    """Write a matrix from blocks that come in order.
 
     Parameters
     ----------
@@ -66,8 +93,8 @@ def write_compressed(
         Where it goes.
     blocks : iterable of CompressedBlock
         Consecutive blocks along the stored axis.
-    indptr : numpy.ndarray (n_major + 1,) int64
-        Pointers of the whole matrix.
+    n_values : int
+        Number of values of all blocks.
     shape : tuple (n_cells, n_genes)
         Shape of the whole matrix.
     dtype : numpy.dtype
@@ -76,17 +103,28 @@ def write_compressed(
         Axis the matrix is stored by.
     compression : str or None
         HDF5 filter of values and indices.
+
+    Raises
+    ------
+    InputError
+        The blocks do not hold ``n_values`` values.
     """
-    node = create_compressed(parent, name, layout, shape, indptr, dtype, compression=compression)
+    node = create_compressed(parent, name, layout, shape, n_values, dtype, compression=compression)
+    pointers = [np.zeros(1, dtype=np.int64)]
     at = 0
     for block in blocks:
         end = at + len(block.values)
-        if end > at:
+        if at < end <= n_values:
             node["data"][at:end] = block.values.astype(dtype, copy=False)
             node["indices"][at:end] = block.minor
+        pointers.append(block.ptr[1:] + at)
         at = end
-    if at != indptr[-1]:
-        raise AssertionError(f"{at} values were written where {indptr[-1]} were announced")
+    if at != n_values:
+        raise InputError(
+            f"{name} holds {at} values where {n_values} were announced: the input changed while it "
+            "was read, or the given numbers of non-zeros belong to another selection"
+        )
+    write_pointers(node, np.concatenate(pointers))
 
 
 def write_uns(file: h5py.File, name: str, value: Any) -> None:

@@ -49,13 +49,6 @@ def run_units(
         ):
             store.append(compute(block))
     except KeyboardInterrupt as stop:
-        store.checkpoint()
+        store.save()
         stop.add_note(f"{store.done} of {store.n_units} blocks are kept; resume=True continues")
         raise
-
-
-def checkpoint_interval(n_units: int, asked: int | None) -> int:
-    """Return the units between two checkpoints: 1 below 100 units, 10 below 1,000, else 50."""
-    if asked is not None:
-        return max(1, int(asked))
-    return 1 if n_units < 100 else 10 if n_units < 1000 else 50

@@ -34,7 +34,7 @@ def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> b
     Raises
     ------
     OutputExistsError
-        The file is another input's result, or none of crispyx.
+        The file is the result of another input or operation, or none of crispyx.
     """
     if force or not output.exists():
         return False
@@ -47,10 +47,11 @@ def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> b
     if found == json.loads(to_json(fingerprint)):
         return True
     before, after = found["input"], fingerprint["input"]
-    if before.get("path") != after.get("path") or before.get("path") is None:
+    same_input = before.get("path") is not None and before.get("path") == after.get("path")
+    if not same_input or found["kind"] != fingerprint["kind"]:
         raise OutputExistsError(
-            f"{str(output)!r} holds the {found['kind']} result of {_named(before)}, not of "
-            f"{_named(after)}; {ways_out}"
+            f"{str(output)!r} holds the {found['kind']} result of {_named(before)}, not the "
+            f"{fingerprint['kind']} result of {_named(after)}; {ways_out}"
         )
     warnings.warn(
         f"{str(output)!r} is computed again: {difference(found, json.loads(to_json(fingerprint)))}",

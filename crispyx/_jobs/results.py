@@ -31,11 +31,14 @@ class Column:
         Field of the tiles it comes from.
     of_rows : callable or None
         Applied to whole rows (n_rows, n_genes) of the field, such as a p-value correction.
+    all_rows : bool
+        ``of_rows`` needs all rows at once.
     """
 
     dtype: type
     field: str
     of_rows: Callable[[np.ndarray], np.ndarray] | None = None
+    all_rows: bool = False
 
 
 def write_result(
@@ -73,7 +76,7 @@ def write_result(
         for path, column in {"X": x, **{f"layers/{k}": v for k, v in layers.items()}}.items():
             table = file.create_dataset(path, shape=shape, dtype=column.dtype)
             table.attrs["encoding-type"], table.attrs["encoding-version"] = "array", "0.2.0"
-            for start, stop in _strips(store):
+            for start, stop in _strips(store, column):
                 rows = store.rows(column.field, start, stop)
                 table[start:stop] = rows if column.of_rows is None else column.of_rows(rows)
         labels = np.array(screen.groups, dtype=object)
@@ -96,7 +99,9 @@ def write_result(
     store.remove()
 
 
-def _strips(store: TileStore) -> Iterator[tuple[int, int]]:
+def _strips(store: TileStore, column: Column) -> Iterator[tuple[int, int]]:
     step = max(1, STRIP_BYTES // (8 * store.n_genes))
+    if column.all_rows:
+        step = store.n_groups
     for start in range(0, store.n_groups, step):
         yield start, min(start + step, store.n_groups)

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from crispyx._io.annotations import as_labels, as_text
+from crispyx._io.memberships import PREFIX, read_memberships
 from crispyx._io.source import MatrixSource
 from crispyx._jobs.labels import _shown, resolve_control_label
 from crispyx._kernels.layout import Membership
 from crispyx.errors import CrispyxWarning, InputError
+
+REST = "rest"
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class Screen:
     Attributes
     ----------
     perturbation_column : str
-        obs column the labels come from.
+        obs column the labels come from, or ``"obsm/NAME"``.
     control_label : str
-        Label of group 0.
+        Label of group 0, or ``"rest"``: each perturbation is compared with all other cells.
     groups : tuple of str
         Perturbations, groups 1 to n: in order of first appearance, or as the caller asked.
     membership : Membership
@@ -47,10 +50,6 @@ class Screen:
         """Cells of each perturbation (n_groups,) int64, the control left out."""
         return self.membership.sizes[1:]
 
-    @property
-    def n_control(self) -> int:
-        """Number of control cells."""
-        return int(self.membership.sizes[0])
 
 
 def resolve_screen(
@@ -68,9 +67,10 @@ def resolve_screen(
     source : MatrixSource
         The opened input.
     perturbation_column : str
-        obs column of labels.
+        obs column of labels, or ``"obsm/NAME"``, see :func:`crispyx._io.memberships.read_memberships`.
     control_label : str or None
-        Control; None infers it, see :func:`crispyx.data.resolve_control_label`.
+        Control; None infers it, see :func:`crispyx.data.resolve_control_label`. ``"rest"``, where no
+        label is called so, compares each perturbation with all cells that do not carry it.
     gene_name_column : str or None
         var column of gene names; None takes the index.
     perturbations : iterable of str or None
@@ -81,33 +81,80 @@ def resolve_screen(
     MissingColumnError, InputError
         No such column; control or perturbation absent; genes not unique.
     """
-    labels = as_labels(source.obs.column(perturbation_column))
-    where = f"obs column {perturbation_column!r} of {source.path or source.where}"
-    present = list(dict.fromkeys(label for label in labels if label is not None))
-    control = resolve_control_label(labels, control_label, verbose=False)
-    if control not in present:
+    if perturbation_column.startswith(PREFIX):
+        cells = _carried_perturbations(source, perturbation_column)
+    else:
+        cells = _labelled_cells(source, perturbation_column)
+    where = f"{perturbation_column!r} of {source.path or source.where}"
+    rest = control_label == REST and REST not in cells.names
+    control = REST if rest else resolve_control_label(cells.names, control_label, verbose=False)
+    if not rest and control not in cells.names:
         raise InputError(
-            f"control label {control!r} is not in {where}, which holds {_shown(present)}; "
+            f"control label {control!r} is not in {where}, which holds {_shown(cells.names)}; "
             "give control_label="
         )
-    groups = tuple(_asked(perturbations, present, control, where))
-    number = {control: 0} | {label: k + 1 for k, label in enumerate(groups)}
-    group_of_cell = np.array([number.get(label, -1) for label in labels], dtype=np.int32)
-    n_missing = int(sum(label is None for label in labels))
-    if n_missing:
-        warnings.warn(
-            f"{n_missing} of {len(labels)} cells have no label in {where}; they are left out",
-            CrispyxWarning,
-            stacklevel=3,
-        )
+    groups = tuple(_asked(perturbations, cells.names, control, where))
     return Screen(
         perturbation_column=perturbation_column,
         control_label=control,
         groups=groups,
-        membership=Membership.from_labels(group_of_cell, len(groups) + 1),
+        membership=_membership(cells, None if rest else control, groups),
         genes=gene_names(source, gene_name_column),
         gene_name_column=gene_name_column,
     )
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Labels of the cells: those of cell i are ``names[codes[ptr[i]:ptr[i + 1]]]``.
+
+    ``known`` (n_cells,) marks the cells that count as rest where they do not carry a perturbation.
+    """
+
+    names: list[str]
+    ptr: np.ndarray
+    codes: np.ndarray
+    known: np.ndarray
+
+
+def _labelled_cells(source: MatrixSource, column: str) -> _Cells:
+    labels = as_labels(source.obs.column(column))
+    names = list(dict.fromkeys(label for label in labels if label is not None))
+    code_of = {name: code for code, name in enumerate(names)}
+    known = np.array([label is not None for label in labels], dtype=bool)
+    n_missing = int(np.count_nonzero(~known))
+    if n_missing:
+        warnings.warn(
+            f"{n_missing} of {len(labels)} cells have no label in obs column {column!r} of "
+            f"{source.path or source.where}; they are left out",
+            CrispyxWarning,
+            stacklevel=4,
+        )
+    codes = np.array([code_of[label] for label in labels[known]], dtype=np.int64)
+    return _Cells(names, np.concatenate([[0], np.cumsum(known)]), codes, known)
+
+
+def _carried_perturbations(source: MatrixSource, element: str) -> _Cells:
+    carried, names = read_memberships(source, element)
+    known = np.ones(source.shape[0], dtype=bool)  # no guide is an answer too
+    return _Cells(
+        names, carried.indptr.astype(np.int64), carried.indices.astype(np.int64), known
+    )
+
+
+def _membership(cells: _Cells, control: str | None, groups: tuple[str, ...]) -> Membership:
+    """Number the groups; a cell with the control and another label belongs to the other only."""
+    number_of = {label: k + 1 for k, label in enumerate(groups)}
+    if control is not None:
+        number_of[control] = 0
+    number = np.array([number_of.get(name, -1) for name in cells.names], dtype=np.int64)
+    cell = np.repeat(np.arange(len(cells.ptr) - 1), np.diff(cells.ptr))
+    groups_of_cells = number[cells.codes]
+    n_labels = np.diff(cells.ptr)
+    keep = (groups_of_cells > 0) | ((groups_of_cells == 0) & (n_labels[cell] == 1))
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(cell[keep], minlength=len(n_labels)))])
+    pool = cells.known if control is None else None
+    return Membership.from_lists(ptr, groups_of_cells[keep], len(groups) + 1, pool)
 
 
 def gene_names(source: MatrixSource, gene_name_column: str | None) -> np.ndarray:

@@ -8,7 +8,6 @@ axis is the concatenation of one slice per segment.
 
 from libc.math cimport isfinite, floor
 from libc.string cimport memcpy
-from cython.parallel cimport prange
 
 ctypedef long long int64
 ctypedef unsigned short uint16
@@ -141,12 +140,11 @@ def append_slice(
     int64[::1] fill,            # IN OUT (n_minor,) where each vector goes on
     value_t[::1] out_values,    # OUT
     int[::1] out_major,         # OUT
-    int n_threads,
 ):
     """Append one segment's slice to the vectors of a block of the other axis."""
     cdef Py_ssize_t m, j, at, n
     with nogil:
-        for m in prange(ptr.shape[0] - 1, schedule="static", num_threads=n_threads):
+        for m in range(ptr.shape[0] - 1):
             n = ptr[m + 1] - ptr[m]
             at = fill[m]
             if n > 0:

@@ -28,15 +28,37 @@ def add_expressed(
                     per_minor[minor[j]] += 1
 
 
-def select_minor(
-    const value_t[::1] values,     # IN (nnz,)
-    const int[::1] minor,          # IN (nnz,)
-    const int64[::1] ptr,          # IN (n_major + 1,)
+def count_selected(
+    const value_t[::1] values,           # IN (nnz,)
+    const int[::1] minor,                # IN (nnz,)
+    const int64[::1] ptr,                # IN (n_major + 1,)
     const unsigned char[::1] use_major,  # IN (n_major,)
-    const int[::1] new_minor,      # IN (n_minor,), -1 for a dropped one
-    value_t[::1] out_values,       # OUT (at most nnz,)
-    int[::1] out_minor,            # OUT idem
-    int64[::1] out_ptr,            # OUT (n_kept_major + 1,)
+    const unsigned char[::1] use_minor,  # IN (n_minor,)
+    bint drop_zeros,
+):
+    """Return how many values ``select_minor`` would copy."""
+    cdef Py_ssize_t i, j
+    cdef int64 kept = 0
+    with nogil:
+        for i in range(ptr.shape[0] - 1):
+            if not use_major[i]:
+                continue
+            for j in range(ptr[i], ptr[i + 1]):
+                if use_minor[minor[j]] and not (drop_zeros and values[j] == 0):
+                    kept += 1
+    return kept
+
+
+def select_minor(
+    const value_t[::1] values,           # IN (nnz,)
+    const int[::1] minor,                # IN (nnz,)
+    const int64[::1] ptr,                # IN (n_major + 1,)
+    const unsigned char[::1] use_major,  # IN (n_major,)
+    const int[::1] new_minor,            # IN (n_minor,), -1 for a dropped one
+    bint drop_zeros,
+    value_t[::1] out_values,             # OUT (at most nnz,)
+    int[::1] out_minor,                  # OUT idem
+    int64[::1] out_ptr,                  # OUT (n_kept_major + 1,)
 ):
     """Copy the kept vectors with their kept positions, renumbered."""
     cdef Py_ssize_t i, j, kept = 0, row = 0
@@ -46,7 +68,7 @@ def select_minor(
             if not use_major[i]:
                 continue
             for j in range(ptr[i], ptr[i + 1]):
-                if new_minor[minor[j]] >= 0:
+                if new_minor[minor[j]] >= 0 and not (drop_zeros and values[j] == 0):
                     out_values[kept] = values[j]
                     out_minor[kept] = new_minor[minor[j]]
                     kept += 1

@@ -41,7 +41,7 @@ class CompressedBlock:
 
 @dataclass(frozen=True)
 class Membership:
-    """Which groups each cell belongs to; group 0 is the control.
+    """Which groups each cell belongs to; group 0 is the control, or the pool that holds it.
 
     Attributes
     ----------
@@ -51,19 +51,41 @@ class Membership:
         Group numbers.
     sizes : numpy.ndarray (n_groups,) int64
         Cells of each group.
+    pooled : bool
+        False: group 0 is the control of all others. True: group 0 is the pool of all cells, and the
+        control of a group is the pool without the group's own cells.
     """
 
     ptr: np.ndarray
     groups: np.ndarray
     sizes: np.ndarray
+    pooled: bool = False
 
     @classmethod
     def from_labels(cls, group_of_cell: np.ndarray, n_groups: int) -> Membership:
         """Build a partition from one group number per cell (n_cells,), -1 for a cell in none."""
         inside = group_of_cell >= 0
-        groups = group_of_cell[inside].astype(np.int32)
-        ptr = np.concatenate([[0], np.cumsum(inside)]).astype(np.int32)
-        return cls(ptr, groups, np.bincount(groups, minlength=n_groups).astype(np.int64))
+        ptr = np.concatenate([[0], np.cumsum(inside)])
+        return cls.from_lists(ptr, group_of_cell[inside], n_groups)
+
+    @classmethod
+    def from_lists(
+        cls,
+        ptr: np.ndarray,
+        groups: np.ndarray,
+        n_groups: int,
+        pool: np.ndarray | None = None,
+    ) -> Membership:
+        """Build from the groups of each cell, ``groups[ptr[i]:ptr[i + 1]]`` for cell i.
+
+        With a ``pool`` (n_cells,) bool, groups are numbered from 1 and the cells of the pool are put
+        into group 0 as well.
+        """
+        if pool is not None:
+            groups = np.insert(groups, ptr[:-1][pool], 0)
+            ptr = ptr + np.concatenate([[0], np.cumsum(pool)])
+        sizes = np.bincount(groups, minlength=n_groups).astype(np.int64)
+        return cls(ptr.astype(np.int32), groups.astype(np.int32), sizes, pool is not None)
 
     @property
     def used_cells(self) -> np.ndarray:
@@ -86,6 +108,8 @@ class GroupedGenes:
         ``values[run_ptr[g, k]:run_ptr[g, k + 1]]`` are the values of group k; group 0 is the control.
     group_sizes : numpy.ndarray (n_groups,) int64
         Cells of each group, zeros included.
+    pooled : bool
+        Group 0 is the pool of all cells, see :class:`Membership`.
     """
 
     start: int
@@ -93,6 +117,7 @@ class GroupedGenes:
     values: np.ndarray
     run_ptr: np.ndarray
     group_sizes: np.ndarray
+    pooled: bool = False
 
     @property
     def n_genes(self) -> int:
@@ -108,3 +133,13 @@ class GroupedGenes:
         vector = np.zeros(self.group_sizes[group])
         vector[: len(run)] = run
         return vector
+
+    def dense_control(self, gene: int, group: int) -> np.ndarray:
+        """Return all values of the control of ``group`` for one gene, in no particular order."""
+        control = self.dense(gene, 0)
+        if not self.pooled:
+            return control
+        values, counts = np.unique(control, return_counts=True)
+        own, own_counts = np.unique(self.dense(gene, group), return_counts=True)
+        counts[np.searchsorted(values, own)] -= own_counts
+        return np.repeat(values, counts)

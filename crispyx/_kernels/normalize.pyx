@@ -9,10 +9,6 @@ ctypedef fused value_t:
     float
     double
 
-ctypedef fused out_t:
-    float
-    double
-
 
 def add_row_totals(
     const value_t[::1] values,  # IN (nnz,)
@@ -46,19 +42,24 @@ def add_column_totals(
 def scale_rows(
     const value_t[::1] values,  # IN (nnz,)
     const int64[::1] ptr,       # IN (n_rows + 1,)
-    const double[::1] scale,    # IN (n_rows,)
+    const double[::1] totals,   # IN (n_rows,), above 0 in a row that has values
+    double target_sum,
     bint take_log1p,
-    out_t[::1] out,             # OUT (nnz,)
+    float[::1] out,             # OUT (nnz,)
     int n_threads,
 ):
-    """Write ``values * scale[row]``, then log1p when asked for."""
+    """Write ``values * target_sum / totals[row]``, then log1p when asked for.
+
+    The product comes first: of a count and a whole target it is exact, and the quotient is rounded
+    once.
+    """
     cdef Py_ssize_t i, j
     cdef double v
     with nogil:
-        for i in prange(scale.shape[0], schedule="static", num_threads=n_threads):
+        for i in prange(totals.shape[0], schedule="static", num_threads=n_threads):
             for j in range(ptr[i], ptr[i + 1]):
-                v = values[j] * scale[i]
-                out[j] = <out_t> (log1p(v) if take_log1p else v)
+                v = values[j] * target_sum / totals[i]
+                out[j] = <float> (log1p(v) if take_log1p else v)
 
 
 def scale_by_cell(

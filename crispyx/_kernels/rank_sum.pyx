@@ -8,7 +8,9 @@ included. Then, all in integers,
     T   = sum of t^3 - t over the ties of the pool
         = T_control + sum over distinct x of the group of [(E + c)^3 - (E + c)] - [E^3 - E]
 
-with c the multiplicity of x in the group. Only the variance and z are floating point. The tie term
+with c the multiplicity of x in the group. When group 0 is the pool of all cells and the control of
+a group is the pool without it, the pool takes the control's place: its ties are the ties of the test,
+and the group's comparisons with itself, ng^2 in 2 U, are subtracted. Only the variance and z are floating point. The tie term
 of N cells reaches N^3 and is kept in 128 bits.
 """
 
@@ -102,6 +104,7 @@ def rank_sum(
     const int64[:, ::1] run_ptr,    # IN (n_genes, n_groups + 1), group 0 is the control
     const int64[::1] group_sizes,   # IN (n_groups,)
     bint tie_correct,
+    bint pooled,                    # group 0 holds the other groups' cells too
     value_t[:, ::1] sorted_scratch,  # SCRATCH (n_threads, 3 * longest run)
     int64[:, ::1] count_scratch,    # SCRATCH (n_threads, longest run + 1)
     double[:, ::1] u,               # OUT (n_groups - 1, n_genes), U of the group
@@ -118,7 +121,7 @@ def rank_sum(
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             rank_sum_gene(
-                first, &run_ptr[g, 0], &group_sizes[0], group_sizes.shape[0], tie_correct,
+                first, &run_ptr[g, 0], &group_sizes[0], group_sizes.shape[0], tie_correct, pooled,
                 &sorted_scratch[t, 0], longest, &count_scratch[t, 0],
                 &u[0, g], &z[0, g], &pvalue[0, g], u.shape[1],
             )
@@ -126,7 +129,7 @@ def rank_sum(
 
 cdef void rank_sum_gene(
     const value_t* values, const int64* runs, const int64* sizes, Py_ssize_t n_groups,
-    bint tie_correct, value_t* scratch, Py_ssize_t longest, int64* cumulative,
+    bint tie_correct, bint pooled, value_t* scratch, Py_ssize_t longest, int64* cumulative,
     double* u, double* z, double* pvalue, Py_ssize_t stride,
 ) noexcept nogil:
     """One gene: ``cumulative[k]`` counts the control's stored values below ``distinct[k]``."""
@@ -156,7 +159,7 @@ cdef void rank_sum_gene(
         memcpy(group, values + runs[k], m * sizeof(value_t))
         sort_values(group, spare, m)
         twice_u = zg * (2 * below_zero + z0)
-        ties = control_ties + tie_term(z0 + zg)
+        ties = control_ties + tie_term(z0 if pooled else z0 + zg)
         i = 0
         j = 0
         while j < m:
@@ -168,9 +171,12 @@ cdef void rank_sum_gene(
             if i < n_distinct and distinct[i] == group[j]:
                 equal = cumulative[i + 1] - cumulative[i]
             twice_u += c * (2 * (cumulative[i] + (z0 if group[j] > 0 else 0)) + equal)
-            ties += tie_term(equal + c) - tie_term(equal)
+            if not pooled:
+                ties += tie_term(equal + c) - tie_term(equal)
             j += c
-        finish(n0, ng, twice_u, ties if tie_correct else 0,
+        if pooled:
+            twice_u -= ng * ng
+        finish(n0 - ng if pooled else n0, ng, twice_u, ties if tie_correct else 0,
                u + (k - 1) * stride, z + (k - 1) * stride, pvalue + (k - 1) * stride)
 
 

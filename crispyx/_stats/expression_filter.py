@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crispyx._stats.moments import GroupMoments
+from crispyx._stats.moments import Arm
 from crispyx.settings import Engine
 from reference.expression_filter import ExpressionThresholds, is_tested
 
@@ -15,19 +15,22 @@ __all__ = ["ExpressionThresholds", "tested_pairs"]
 
 
 def tested_pairs(
-    moments: GroupMoments, thresholds: ExpressionThresholds, engine: Engine
+    control: Arm, perturbed: Arm, thresholds: ExpressionThresholds, engine: Engine
 ) -> np.ndarray:
     """Return the pairs that pass (n_groups - 1, n_genes) bool."""
-    fraction, mean = moments.fraction_expressing, moments.mean
+    sides = (control.fraction_expressing, control.mean)
+    sides += (perturbed.fraction_expressing, perturbed.mean)
     if engine == "reference":
-        tested = np.empty((len(moments.sizes) - 1, mean.shape[1]), dtype=bool)
-        for k, g in np.ndindex(tested.shape):
-            tested[k, g] = is_tested(
-                fraction[0, g], mean[0, g], fraction[k + 1, g], mean[k + 1, g], thresholds
-            )
+        sides = np.broadcast_arrays(*sides)
+        tested = np.empty(sides[0].shape, dtype=bool)
+        for at in np.ndindex(tested.shape):
+            tested[at] = is_tested(*(side[at] for side in sides), thresholds)
         return tested
-    low_control = (fraction[0] < thresholds.min_pct_ctrl) & (mean[0] < thresholds.min_mean_ctrl)
-    low_perturbed = (fraction[1:] < thresholds.min_pct_pert) & (
-        mean[1:] < thresholds.min_mean_pert
+    pct_control, mean_control, pct_perturbed, mean_perturbed = sides
+    low_control = (pct_control < thresholds.min_pct_ctrl) & (
+        mean_control < thresholds.min_mean_ctrl
+    )
+    low_perturbed = (pct_perturbed < thresholds.min_pct_pert) & (
+        mean_perturbed < thresholds.min_mean_pert
     )
     return ~(low_control & low_perturbed)

@@ -5,6 +5,7 @@ Reference: ``reference.guide_rules``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -64,7 +65,7 @@ def assigned_flags(
 def _reference_flags(
     block: CompressedBlock, n_guides: int, rule: Rule, threshold: float
 ) -> np.ndarray:
-    assign = {
+    assign: Callable[..., np.ndarray] = {
         "umi": reference.guide_rules.assign_umi,
         "max": reference.guide_rules.assign_max,
         "ratio": reference.guide_rules.assign_ratio,

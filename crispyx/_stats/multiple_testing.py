@@ -9,16 +9,25 @@ from typing import Literal, get_args
 
 import numpy as np
 
-import reference.multiple_testing
 from crispyx.settings import Engine
 
 Correction = Literal["benjamini-hochberg", "bonferroni"]
 CORRECTIONS = get_args(Correction)
+Scope = Literal["perturbation", "screen"]
+SCOPES = get_args(Scope)
+
+
+def adjust(pvalues: np.ndarray, method: Correction, scope: Scope, engine: Engine) -> np.ndarray:
+    """Return adjusted p-values (n_groups, n_genes), row by row or over the whole table."""
+    rows = pvalues.reshape(1, -1) if scope == "screen" else pvalues
+    return adjust_rows(rows, method, engine).reshape(pvalues.shape)
 
 
 def adjust_rows(pvalues: np.ndarray, method: Correction, engine: Engine) -> np.ndarray:
     """Return adjusted p-values of each row (n_rows, n_tests); NaN is no test and stays NaN."""
     if engine == "reference":
+        import reference.multiple_testing
+
         correct = {
             "benjamini-hochberg": reference.multiple_testing.benjamini_hochberg,
             "bonferroni": reference.multiple_testing.bonferroni,

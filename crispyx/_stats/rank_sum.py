@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-import reference.rank_sum
 from crispyx._kernels import rank_sum as kernel
 from crispyx._kernels.layout import GroupedGenes
 from crispyx.settings import Engine
@@ -36,10 +35,13 @@ def rank_sum_tests(
     """
     u, z, pvalue = np.empty((3, block.n_groups - 1, block.n_genes))
     if engine == "reference":
+        import reference.rank_sum
+
         for g in range(block.n_genes):
-            control = block.dense(g, 0)
             for k in range(1, block.n_groups):
-                test = reference.rank_sum.rank_sum(control, block.dense(g, k), tie_correct)
+                test = reference.rank_sum.rank_sum(
+                    block.dense_control(g, k), block.dense(g, k), tie_correct
+                )
                 u[k - 1, g], z[k - 1, g], pvalue[k - 1, g] = test.u, test.z, test.pvalue
         return u, z, pvalue
     longest = int(np.diff(block.run_ptr, axis=1).max(initial=0))
@@ -48,6 +50,7 @@ def rank_sum_tests(
         block.run_ptr,
         block.group_sizes,
         tie_correct,
+        block.pooled,
         np.empty((n_threads, 3 * longest + 1), dtype=block.values.dtype),
         np.empty((n_threads, longest + 1), dtype=np.int64),
         u,

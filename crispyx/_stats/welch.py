@@ -1,4 +1,4 @@
-"""Welch's t-test of every perturbation against the control for a block of genes.
+"""Welch's t-test of every perturbation against its control for a block of genes.
 
 Reference: ``reference.welch``.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import stdtr
 
-import reference.welch
 from crispyx._kernels.layout import GroupedGenes
-from crispyx._stats.moments import GroupMoments
+from crispyx._stats.moments import Arm
 from crispyx.settings import Engine
 
 FOLD_CHANGE_PSEUDOCOUNT = 1e-9
 
 
 def welch_tests(
-    block: GroupedGenes, moments: GroupMoments, engine: Engine
+    block: GroupedGenes, control: Arm, perturbed: Arm, engine: Engine
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return t and the two-sided p of every (perturbation, gene) of a block.
 
@@ -25,7 +24,7 @@ def welch_tests(
     ----------
     block : GroupedGenes
         Values by group, read by the reference engine.
-    moments : GroupMoments
+    control, perturbed : Arm
         Moments of the block, read by the compiled engine.
     engine : {"compiled", "reference"}
         Which definition runs.
@@ -36,37 +35,38 @@ def welch_tests(
         NaN where an arm has fewer than two cells or neither varies.
     """
     if engine == "reference":
+        import reference.welch
+
         statistic, pvalue = np.empty((2, block.n_groups - 1, block.n_genes))
-        for g in range(block.n_genes):
-            control = block.dense(g, 0)
-            for k in range(1, block.n_groups):
-                test = reference.welch.welch_t(control, block.dense(g, k))
-                statistic[k - 1, g], pvalue[k - 1, g] = test.statistic, test.pvalue
+        for k, g in np.ndindex(statistic.shape):
+            test = reference.welch.welch_t(block.dense_control(g, k + 1), block.dense(g, k + 1))
+            statistic[k, g], pvalue[k, g] = test.statistic, test.pvalue
         return statistic, pvalue
-    sizes = moments.sizes[:, None].astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        q = moments.variance / sizes
-        total = q[0] + q[1:]
-        statistic = (moments.mean[1:] - moments.mean[0]) / np.sqrt(total)
+        q0, q1 = control.variance / control.n_cells, perturbed.variance / perturbed.n_cells
+        total = q0 + q1
+        statistic = (perturbed.mean - control.mean) / np.sqrt(total)
         # Shares of the total first: the squares of tiny variances would underflow.
         df = 1 / (
-            (q[0] / total) ** 2 / (sizes[0] - 1) + (q[1:] / total) ** 2 / (sizes[1:] - 1)
+            (q0 / total) ** 2 / (control.n_cells - 1)
+            + (q1 / total) ** 2 / (perturbed.n_cells - 1)
         )
-        undefined = ~(total > 0)
-        statistic[undefined] = np.nan
+        statistic[~(total > 0)] = np.nan
         pvalue = 2 * stdtr(df, -np.abs(statistic))
     return statistic, pvalue
 
 
-def log_fold_changes(moments: GroupMoments, engine: Engine) -> np.ndarray:
+def log_fold_changes(control: Arm, perturbed: Arm, engine: Engine) -> np.ndarray:
     """Return log2 fold changes of back-transformed log1p means (n_groups - 1, n_genes) float64."""
     if engine == "reference":
-        table = np.empty((len(moments.sizes) - 1, moments.mean.shape[1]))
-        for k, g in np.ndindex(table.shape):
-            table[k, g] = reference.welch.log_fold_change(
-                moments.mean[0, g], moments.mean[k + 1, g]
-            )
+        import reference.welch
+
+        low, high = np.broadcast_arrays(control.mean, perturbed.mean)
+        table = np.empty(high.shape)
+        for at in np.ndindex(table.shape):
+            table[at] = reference.welch.log_fold_change(low[at], high[at])
         return table
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        counts = np.expm1(moments.mean) + FOLD_CHANGE_PSEUDOCOUNT
-        return np.log2(counts[1:] / counts[0])
+        before = np.expm1(control.mean) + FOLD_CHANGE_PSEUDOCOUNT
+        after = np.expm1(perturbed.mean) + FOLD_CHANGE_PSEUDOCOUNT
+        return np.log2(after / before)

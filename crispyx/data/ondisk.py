@@ -1,4 +1,4 @@
-"""AnnData files on disk: the wrapper every operation returns, and ways to open and look at a file."""
+"""AnnData files on disk: the wrapper every operation returns, and ways to look at a file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class AnnData:
     """Thin wrapper around a backed :class:`anndata.AnnData`, which it opens when needed.
 
     ``obs``, ``var`` and ``uns`` are read from the file when looked at and leave the matrix alone;
-    every other attribute (``shape``, ``X``, ``layers``, ``obsm``, ...) is that of the backed object.
-    It can be pickled, used in a ``with`` block, and opens again after :meth:`close`.
+    every other attribute (``shape``, ``X``, ``layers``, ``obsm``, ...) is that of the backed
+    object. It can be pickled, used in a ``with`` block, and opens again after :meth:`close`.
 
     Parameters
     ----------
@@ -161,9 +161,7 @@ def read_backed(path: str | os.PathLike[str]) -> anndata.AnnData:
     return anndata.read_h5ad(found, backed="r")
 
 
-def read_h5ad_ondisk(
-    path: str | os.PathLike[str], *, n_obs: int = 5, n_vars: int = 5
-) -> AnnData:
+def read_h5ad_ondisk(path: str | os.PathLike[str], *, n_obs: int = 5, n_vars: int = 5) -> AnnData:
     """Open an .h5ad file on disk, print what is in it, and return a read-only view.
 
     Parameters

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.paths import prepare_output, resolve_output_path
 from crispyx._io.source import MatrixSource, open_source
-from crispyx._jobs.driver import checkpoint_interval, run_units
+from crispyx._jobs.checkpoint import Checkpoint
+from crispyx._jobs.driver import run_units
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.plan import plan_genes
 from crispyx._jobs.results import Column, write_result
@@ -22,10 +23,11 @@ from crispyx._jobs.screen import Screen, resolve_screen
 from crispyx._jobs.tiles import TileStore
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._run.fingerprint import fingerprint
+from crispyx._run.lock import writer_lock
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.expression_filter import ExpressionThresholds, tested_pairs
-from crispyx._stats.moments import GroupMoments, group_moments
-from crispyx._stats.multiple_testing import CORRECTIONS, Correction, adjust_rows
+from crispyx._stats.moments import Arm, comparison_arms
+from crispyx._stats.multiple_testing import CORRECTIONS, SCOPES, Correction, Scope, adjust
 from crispyx._stats.welch import log_fold_changes
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.storage import load_result
@@ -54,6 +56,7 @@ class Rules:
     min_cells_expressed: int
     min_cells_pert: int
     corr_method: Correction
+    corr_scope: Scope
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Method(Protocol):
         """Look at the data before the first block."""
 
     def test(
-        self, block: GroupedGenes, moments: GroupMoments, engine: Engine, n_threads: int
+        self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
     ) -> Tile:
         """Return effect_size, z_score, pvalue and fields of its own (n_groups, n_genes)."""
 
@@ -140,9 +143,10 @@ def rules(
     min_mean: tuple[float, float],
     min_cells_expressed: int,
     min_cells_pert: int,
-    corr_method: str,
+    correction: tuple[str, str],
 ) -> Rules:
-    """Fold and check the documented thresholds; ``min_pct`` is (control, perturbed, both).
+    """Fold and check the documented thresholds; ``min_pct`` is (control, perturbed, both), ``correction``
+    (method, scope).
 
     Raises
     ------
@@ -163,13 +167,16 @@ def rules(
     for name, value in given.items():
         if not value >= 0:
             raise InputError(f"{name} is {value!r}; give a number >= 0 (0 switches it off)")
-    if corr_method not in CORRECTIONS:
-        raise InputError(f"corr_method is {corr_method!r}; choose one of {get_args(Correction)}")
+    for name, value, allowed in zip(
+        ("corr_method", "corr_scope"), correction, (CORRECTIONS, SCOPES), strict=True
+    ):
+        if value not in allowed:
+            raise InputError(f"{name} is {value!r}; choose one of {allowed}")
     return Rules(
         ExpressionThresholds(control, perturbed, *min_mean),
         int(min_cells_expressed),
         int(min_cells_pert),
-        corr_method,  # type: ignore[arg-type]
+        *correction,  # type: ignore[arg-type]
     )
 
 
@@ -213,7 +220,13 @@ def compare(
         )
         if can_reuse(output, identity, force=running.force):
             return load_result(output)
-        _compute(source, screen, method, limits, running, output, identity, engine)
+        columns = method.columns.values()
+        per_pair = sum(np.dtype(column.dtype).itemsize for column in columns)
+        # The work file and the result stand side by side for a moment.
+        needed = len(screen.groups) * len(screen.genes) * (2 * per_pair + 8)
+        prepare_output(output, (source.path,) if source.path else (), needed)
+        with writer_lock(output):
+            _compute(source, screen, method, limits, running, output, identity, engine)
     return load_result(output)
 
 
@@ -245,9 +258,6 @@ def _compute(
     shape = (len(screen.groups), source.shape[1])
     fields = {column.field: np.dtype(column.dtype) for column in method.columns.values()}
     tile_bytes = sum(kind.itemsize for kind in fields.values())
-    # The work file and the result stand side by side for a moment.
-    needed = shape[0] * shape[1] * (2 * tile_bytes + 8)
-    prepare_output(output, (source.path,) if source.path else (), needed)
     n_threads = resolve_threads(running.n_jobs)
     plan = plan_genes(
         source,
@@ -264,8 +274,7 @@ def _compute(
         fields,
         shape,
         plan.width,
-        identity,
-        checkpoint_interval(units, running.checkpoint_interval),
+        Checkpoint(output, identity, units, running.checkpoint_interval),
     )
     stream = GeneStream(
         source,
@@ -295,18 +304,17 @@ def _tile(
     block: GroupedGenes, *, method: Method, limits: Rules, engine: Engine, n_threads: int
 ) -> Tile:
     """Test one block; see the table of degenerate cases in ``docs/methods/expression_filter.md``."""
-    moments = group_moments(block, engine, n_threads)
-    tile = method.test(block, moments, engine, n_threads)
-    tile["logfoldchanges"] = log_fold_changes(moments, engine)
-    few = moments.n_expressing[0] + moments.n_expressing[1:] < limits.min_cells_expressed
-    untested = ~tested_pairs(moments, limits.thresholds, engine)
-    untested |= (moments.sizes[1:] < limits.min_cells_pert)[:, None]
+    control, perturbed = comparison_arms(block, engine, n_threads)
+    tile = method.test(block, (control, perturbed), engine, n_threads)
+    tile["logfoldchanges"] = log_fold_changes(control, perturbed, engine)
+    few = control.n_expressing + perturbed.n_expressing < limits.min_cells_expressed
+    untested = ~tested_pairs(control, perturbed, limits.thresholds, engine)
+    untested |= perturbed.n_cells < limits.min_cells_pert
     for name, table in tile.items():
         table[few] = 1.0 if name == "pvalue" else 0.0
         table[untested] = np.nan
-    fractions = moments.fraction_expressing
-    tile["pts"] = fractions[1:]
-    tile["pts_rest"] = np.broadcast_to(fractions[0], fractions[1:].shape)
+    tile["pts"] = perturbed.fraction_expressing
+    tile["pts_rest"] = np.broadcast_to(control.fraction_expressing, perturbed.mean.shape)
     return tile
 
 
@@ -322,15 +330,18 @@ def _write(
 ) -> None:
     columns = dict(method.columns)
     x = columns.pop("X")
-    correct: Callable[[np.ndarray], np.ndarray] = partial(
-        adjust_rows, method=limits.corr_method, engine=engine
+    correct = partial(
+        adjust, method=limits.corr_method, scope=limits.corr_scope, engine=engine
     )
-    columns["pvalue_adj"] = Column(np.float64, "pvalue", correct)
+    columns["pvalue_adj"] = Column(
+        np.float64, "pvalue", correct, all_rows=limits.corr_scope == "screen"
+    )
     uns = {
         "method": method.name,
         "control_label": screen.control_label,
         "perturbation_column": screen.perturbation_column,
         "pvalue_correction": limits.corr_method,
+        "pvalue_correction_scope": limits.corr_scope,
         **method.parameters,
     }
     write_result(

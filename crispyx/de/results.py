@@ -57,7 +57,7 @@ class DifferentialExpressionResult:
         return _result_path(self.result)
 
 
-@dataclass
+@dataclass(repr=False)
 class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
     """All perturbations against the control: a mapping from label to its result.
 
@@ -109,14 +109,17 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
         row = self._row_of[label]
         return DifferentialExpressionResult(
             genes=self.genes,
-            effect_size=self.effect_size[row],
-            statistic=self.statistics[row],
-            pvalue=self.pvalues[row],
+            effect_size=self._row("effect_size", row),
+            statistic=self._row("statistics", row),
+            pvalue=self._row("pvalues", row),
             method=self.method,
             perturbation=label,
-            pvalue_adj=self.pvalues_adj[row],
+            pvalue_adj=self._row("pvalues_adj", row),
             result=self.result,
         )
+
+    def _row(self, name: str, row: int) -> np.ndarray:
+        return getattr(self, name)[row]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.groups)

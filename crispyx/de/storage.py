@@ -1,43 +1,86 @@
-"""Result files read back as results."""
+"""Result files read back as results, table by table when asked for."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from crispyx._io.result_file import read_result
+import numpy as np
+
+from crispyx._io.result_file import ResultFile
 from crispyx.data import AnnData
 from crispyx.de.results import RankGenesGroupsResult, sort_order
 
+TABLES = {
+    "statistics": "z_score",
+    "pvalues": "pvalue",
+    "pvalues_adj": "pvalue_adj",
+    "logfoldchanges": "logfoldchanges",
+    "effect_size": "X",
+    "u_statistics": "u_statistic",
+    "pts": "pts",
+    "pts_rest": "pts_rest",
+}
 
-def load_result(path: Path) -> RankGenesGroupsResult:
-    """Read a t-test or Wilcoxon result file.
+
+class StoredResult(RankGenesGroupsResult):
+    """A result whose tables are read from its file when first used.
+
+    One perturbation, ``result[label]``, reads one row of each table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pandas as pd
+
+        file = ResultFile(path)
+        self._file = file
+        self.genes = pd.Index(file.genes, name=file.gene_axis_name)
+        self.groups = list(file.groups)
+        self.groupby = str(file.notes["perturbation_column"])
+        self.method = str(file.notes["method"])
+        self.control_label = str(file.notes["control_label"])
+        self.tie_correct = bool(file.notes.get("tie_correct", False))
+        self.pvalue_correction = str(file.notes["pvalue_correction"])  # type: ignore[assignment]
+        self.result = AnnData(path)
+        self.__post_init__()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "order":
+            table = sort_order(self.statistics)
+        elif name in TABLES:
+            table = self._read(name)
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        setattr(self, name, table)
+        return table
+
+    def _row(self, name: str, row: int) -> np.ndarray:
+        if name in self.__dict__:
+            return super()._row(name, row)
+        return self._read(name, row)
+
+    def _read(self, name: str, row: int | None = None) -> np.ndarray:
+        if TABLES[name] not in self._file:  # U is defined for ranks only
+            return np.zeros_like(self._read("effect_size", row))
+        return self._file.table(TABLES[name], row)
+
+
+def load_result(path: str | Path) -> RankGenesGroupsResult:
+    """Open the result file of :func:`t_test` or :func:`wilcoxon_test`.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    RankGenesGroupsResult
+        Its tables are read from the file when first used.
 
     Raises
     ------
     InputError
-        The file is none, or is damaged.
+        The file is no such result, or is damaged.
     """
-    import numpy as np
-    import pandas as pd
-
-    tables, names, uns = read_result(path)
-    effect, statistics = tables["X"], tables["z_score"]
-    return RankGenesGroupsResult(
-        genes=pd.Index(names["var"], name=names["var_name"]),
-        groups=list(names["obs"]),
-        statistics=statistics,
-        pvalues=tables["pvalue"],
-        pvalues_adj=tables["pvalue_adj"],
-        logfoldchanges=tables["logfoldchanges"],
-        effect_size=effect,
-        u_statistics=tables.get("u_statistic", np.zeros_like(effect)),
-        pts=tables["pts"],
-        pts_rest=tables["pts_rest"],
-        order=sort_order(statistics),
-        groupby=str(uns["perturbation_column"]),
-        method=str(uns["method"]),
-        control_label=str(uns["control_label"]),
-        tie_correct=bool(uns.get("tie_correct", False)),
-        pvalue_correction=str(uns["pvalue_correction"]),  # type: ignore[arg-type]
-        result=AnnData(path),
-    )
+    return StoredResult(Path(path))

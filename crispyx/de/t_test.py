@@ -12,7 +12,7 @@ import numpy as np
 from crispyx._io.genes import GeneStream
 from crispyx._jobs.results import Column
 from crispyx._kernels.layout import GroupedGenes
-from crispyx._stats.moments import GroupMoments
+from crispyx._stats.moments import Arm
 from crispyx._stats.welch import welch_tests
 from crispyx.de.comparison import Running, Tile, compare, rules, select
 from crispyx.de.results import RankGenesGroupsResult
@@ -49,13 +49,14 @@ class _WelchMethod:
         warn_about_negative(stream)
 
     def test(
-        self, block: GroupedGenes, moments: GroupMoments, engine: Engine, n_threads: int
+        self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
     ) -> Tile:
-        statistic, pvalue = welch_tests(block, moments, engine)
-        silent = (moments.n_expressing[0] == 0) != (moments.n_expressing[1:] == 0)
+        control, perturbed = arms
+        statistic, pvalue = welch_tests(block, control, perturbed, engine)
+        silent = (control.n_expressing == 0) != (perturbed.n_expressing == 0)
         self._n_silent += int(np.count_nonzero(silent & np.isfinite(statistic)))
         return {
-            "effect_size": moments.mean[1:] - moments.mean[0],
+            "effect_size": perturbed.mean - control.mean,
             "z_score": statistic,
             "pvalue": pvalue,
         }
@@ -110,6 +111,7 @@ def t_test(
     memory_limit_gb: float | None = None,
     force: bool = False,
     corr_method: str = "benjamini-hochberg",
+    corr_scope: str = "perturbation",
     min_cells_pert: int = 2,
     layer: str | None = None,
     output_path: str | Path | None = None,
@@ -128,9 +130,12 @@ def t_test(
     data : path, crispyx.AnnData or anndata.AnnData
         The screen; an AnnData in memory needs ``output_path`` or ``output_dir``.
     perturbation_column, groupby : str
-        obs column of labels (two names of one argument).
+        obs column of labels (two names of one argument). ``"obsm/NAME"`` takes a cells x
+        perturbations table instead, for cells that carry several guides.
     control_label, reference : str or None
-        Label of the control (two names of one argument); None infers it.
+        Label of the control (two names of one argument); None infers it. In a table, a control cell
+        carries nothing else. ``"rest"`` compares with all labelled cells (in a table, all cells)
+        that do not carry the perturbation.
     gene_name_column : str or None
         var column of gene names; None takes the index.
     perturbations : iterable of str or None
@@ -165,7 +170,9 @@ def t_test(
     force : bool
         Compute again even when the same result is already there.
     corr_method : {"benjamini-hochberg", "bonferroni"}
-        Correction of each perturbation's p-values over its tested genes.
+        Correction of p-values for the number of tests.
+    corr_scope : {"perturbation", "screen"}
+        Correct each perturbation's p-values over its genes, or all p-values together.
     min_cells_pert : int
         Perturbations with fewer cells are not tested (NaN, with a warning).
     layer : str or None
@@ -200,7 +207,7 @@ def t_test(
             (min_mean_ctrl, min_mean_pert),
             min_cells_expressed,
             min_cells_pert,
-            corr_method,
+            (corr_method, corr_scope),
         ),
         Running(
             output_path=Path(output_path) if output_path is not None else None,

@@ -13,7 +13,7 @@ import numpy as np
 from crispyx._io.genes import GeneStream
 from crispyx._jobs.results import Column
 from crispyx._kernels.layout import GroupedGenes
-from crispyx._stats.moments import GroupMoments
+from crispyx._stats.moments import Arm
 from crispyx._stats.rank_sum import rank_sum_tests
 from crispyx.de.comparison import Running, Tile, compare, rules, select
 from crispyx.de.results import RankGenesGroupsResult
@@ -44,10 +44,11 @@ class _RankSumMethod:
         pass  # ranks need no preparation: what the values are is judged when all have been seen
 
     def test(
-        self, block: GroupedGenes, moments: GroupMoments, engine: Engine, n_threads: int
+        self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
     ) -> Tile:
         u, z, pvalue = rank_sum_tests(block, self.tie_correct, engine, n_threads)
-        pairs = moments.sizes[1:, None] * float(moments.sizes[0])
+        control, perturbed = arms
+        pairs = perturbed.n_cells * control.n_cells.astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):
             effect_size = u / pairs - 0.5
         return {"effect_size": effect_size, "z_score": z, "pvalue": pvalue, "u_statistic": u}
@@ -91,6 +92,7 @@ def wilcoxon_test(
     scanpy_format: bool = False,
     memory_limit_gb: float | None = None,
     force: bool = False,
+    corr_scope: str = "perturbation",
     min_cells_pert: int = 2,
     layer: str | None = None,
     output_path: str | Path | None = None,
@@ -110,9 +112,12 @@ def wilcoxon_test(
     data : path, crispyx.AnnData or anndata.AnnData
         The screen; an AnnData in memory needs ``output_path`` or ``output_dir``.
     perturbation_column, groupby : str
-        obs column of labels (two names of one argument).
+        obs column of labels (two names of one argument). ``"obsm/NAME"`` takes a cells x
+        perturbations table instead, for cells that carry several guides.
     control_label, reference : str or None
-        Label of the control (two names of one argument); None infers it.
+        Label of the control (two names of one argument); None infers it. In a table, a control cell
+        carries nothing else. ``"rest"`` compares with all labelled cells (in a table, all cells)
+        that do not carry the perturbation.
     gene_name_column : str or None
         var column of gene names; None takes the index.
     perturbations : iterable of str or None
@@ -131,7 +136,7 @@ def wilcoxon_test(
     tie_correct : bool
         Subtract T from the variance; False gives smaller z where values are tied.
     corr_method : {"benjamini-hochberg", "bonferroni"}
-        Correction of each perturbation's p-values over its tested genes.
+        Correction of p-values for the number of tests.
     output_dir : path or None
         Folder of the result; None takes the input's.
     data_name : str or None
@@ -150,6 +155,8 @@ def wilcoxon_test(
         Memory of the whole process in GB; None uses half of what is free.
     force : bool
         Compute again even when the same result is already there.
+    corr_scope : {"perturbation", "screen"}
+        Correct each perturbation's p-values over its genes, or all p-values together.
     min_cells_pert : int
         Perturbations with fewer cells are not tested (NaN, with a warning).
     layer : str or None
@@ -184,7 +191,7 @@ def wilcoxon_test(
             (min_mean_ctrl, min_mean_pert),
             min_cells_expressed,
             min_cells_pert,
-            corr_method,
+            (corr_method, corr_scope),
         ),
         Running(
             output_path=Path(output_path) if output_path is not None else None,

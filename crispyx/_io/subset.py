@@ -1,0 +1,349 @@
+"""Copies of an h5ad file with fewer cells and genes: every slot kept, matrices streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from crispyx._io.compressed import CompressedStorage
+from crispyx._io.encode import create_array
+from crispyx._io.record import write_record
+from crispyx._io.source import READ_VALUES, MatrixSource, _sparse_form
+from crispyx._io.writer import new_h5ad, write_compressed
+from crispyx._kernels import expression_counts as kernel
+from crispyx._kernels.densify import densify
+from crispyx._kernels.layout import CompressedBlock
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_MAJOR = 1 << 16
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Cells and genes that are kept.
+
+    Attributes
+    ----------
+    cells : numpy.ndarray (n_cells,) bool
+        Cells of the input.
+    genes : numpy.ndarray (n_genes,) bool
+        Genes of the input.
+    var_columns : mapping of str to array (n_kept_genes,)
+        Columns that var gains or gets instead of its own.
+    """
+
+    cells: np.ndarray
+    genes: np.ndarray
+    var_columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of what is kept."""
+        return int(self.cells.sum()), int(self.genes.sum())
+
+    def along(self, layout: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the masks of the stored and of the other axis."""
+        return (self.genes, self.cells) if layout == "csc" else (self.cells, self.genes)
+
+    def select(
+        self, blocks: Iterable[CompressedBlock], layout: str, *, drop_zeros: bool
+    ) -> Iterator[CompressedBlock]:
+        """Yield the kept part of each block; positions are those of the subset."""
+        major, minor = self.along(layout)
+        renumbered = np.where(minor, np.cumsum(minor) - 1, -1).astype(np.int32)
+        at = 0
+        for block in blocks:
+            use = np.ascontiguousarray(major[block.start : block.stop])
+            n_kept = int(use.sum())
+            if not n_kept:
+                continue
+            values, positions = np.empty_like(block.values), np.empty_like(block.minor)
+            ptr = np.empty(n_kept + 1, dtype=np.int64)
+            kernel.select_minor(
+                block.values,
+                block.minor,
+                block.ptr,
+                use.view(np.uint8),
+                renumbered,
+                drop_zeros,
+                values,
+                positions,
+                ptr,
+            )
+            end = ptr[-1]
+            yield CompressedBlock(at, at + n_kept, values[:end], positions[:end], ptr)
+            at += n_kept
+
+    def count(self, blocks: Iterable[CompressedBlock], layout: str, *, drop_zeros: bool) -> int:
+        """Return how many values ``select`` would yield."""
+        major, minor = (np.ascontiguousarray(mask).view(np.uint8) for mask in self.along(layout))
+        return sum(
+            kernel.count_selected(
+                block.values,
+                block.minor,
+                block.ptr,
+                major[block.start : block.stop],
+                minor,
+                drop_zeros,
+            )
+            for block in blocks
+        )
+
+
+@dataclass(frozen=True)
+class SubsetMatrix:
+    """X of a subset.
+
+    Attributes
+    ----------
+    blocks : iterable of CompressedBlock
+        Blocks of the whole input, stored zeros and all.
+    n_values : int
+        Non-zeros of the subset.
+    dtype : numpy.dtype
+        Type in the output.
+    """
+
+    blocks: Iterable[CompressedBlock]
+    n_values: int
+    dtype: np.dtype
+
+
+def write_subset(
+    source: MatrixSource,
+    subset: Subset,
+    matrix: SubsetMatrix,
+    output: Path,
+    fingerprint: Mapping[str, Any],
+) -> None:
+    """Write the subset of a data set.
+
+    X keeps the layout of the input, loses stored zeros and is streamed. Layers and raw are streamed
+    and kept value for value; obsm, varm, obsp and varp are cut one by one in memory; uns is copied.
+    Categories that no cell or gene has any more are removed, with their colors in uns.
+
+    Parameters
+    ----------
+    source : MatrixSource
+        The input.
+    subset : Subset
+        What is kept.
+    matrix : SubsetMatrix
+        X.
+    output : pathlib.Path
+        Written atomically.
+    fingerprint : mapping
+        Identity of the result.
+    """
+    with new_h5ad(output) as target:
+        selected = subset.select(matrix.blocks, source.layout, drop_zeros=True)
+        if source.layout == "dense":
+            _write_dense(target, "X", selected, subset.shape, matrix.dtype)
+        else:
+            write_compressed(
+                target,
+                "X",
+                selected,
+                matrix.n_values,
+                subset.shape,
+                dtype=matrix.dtype,
+                layout=source.layout,
+            )
+        with _nullable_strings():
+            if isinstance(source._owner, h5py.File):
+                _file_slots(source._owner, target, subset, str(source.path))
+            else:
+                _memory_slots(source._owner, target, subset)
+        write_record(target, fingerprint)
+
+
+def bytes_of(source: MatrixSource, subset: Subset, matrix: SubsetMatrix) -> int:
+    """Return about how many bytes the subset takes on disk."""
+    n_cells, n_genes = subset.shape
+    per_value = matrix.dtype.itemsize + (0 if source.layout == "dense" else 4)
+    n_values = n_cells * n_genes if source.layout == "dense" else matrix.n_values
+    return n_values * per_value + slot_bytes(source) * n_cells // len(subset.cells)
+
+
+def slot_bytes(source: MatrixSource) -> int:
+    """Return the bytes, uncompressed, of everything in a file but X; 0 for an AnnData in memory."""
+    sizes: list[int] = []
+
+    def add(name: str, node: h5py.HLObject) -> None:
+        if isinstance(node, h5py.Dataset) and name.split("/")[0] != "X":
+            sizes.append(node.nbytes or 0)
+
+    if isinstance(source._owner, h5py.File):
+        source._owner.visititems(add)
+    return sum(sizes)
+
+
+def _write_dense(
+    parent: h5py.Group,
+    name: str,
+    blocks: Iterable[CompressedBlock],
+    shape: tuple[int, int],
+    dtype: np.dtype,
+) -> None:
+    node = create_array(parent, name, shape, dtype)
+    for block in blocks:
+        node[block.start : block.stop] = densify(block, shape[1], dtype)
+
+
+def _file_slots(source: h5py.File, target: h5py.File, subset: Subset, where: str) -> None:
+    from anndata.io import read_elem, write_elem
+
+    if "uns" in source:
+        del target["uns"]
+        source.copy("uns", target)
+    for axis in ("obs", "var"):
+        _write_frame(target, axis, read_elem(source[axis]), subset)
+    for slot, masks in _sliced_slots(subset).items():
+        for name in source.get(slot, ()):
+            write_elem(target[slot], name, _cut(read_elem(source[slot][name]), *masks))
+    for name in source.get("layers", ()):
+        _stream(source["layers"][name], target["layers"], name, subset, f"{where} [layers/{name}]")
+    if "raw" in source:
+        _raw(source["raw"], target, subset, where)
+
+
+def _memory_slots(adata: Any, target: h5py.File, subset: Subset) -> None:
+    from anndata.io import write_elem
+
+    del target["uns"]
+    write_elem(target, "uns", dict(adata.uns))
+    for axis in ("obs", "var"):
+        frame = getattr(adata, axis).copy()
+        # Text with missing values has an encoding as a category only.
+        adata.strings_to_categoricals(frame)
+        _write_frame(target, axis, frame, subset)
+    for slot, masks in {**_sliced_slots(subset), "layers": (subset.cells, subset.genes)}.items():
+        for name, value in getattr(adata, slot).items():
+            write_elem(target[slot], name, _cut(value, *masks))
+    if adata.raw is not None:
+        write_elem(target, "raw", adata.raw[subset.cells])
+
+
+def _sliced_slots(subset: Subset) -> dict[str, tuple[np.ndarray, ...]]:
+    cells, genes = subset.cells, subset.genes
+    return {"obsm": (cells,), "varm": (genes,), "obsp": (cells, cells), "varp": (genes, genes)}
+
+
+def _cut(value: Any, rows: np.ndarray, columns: np.ndarray | None = None) -> Any:
+    table = getattr(value, "iloc", None)
+    cut = value[np.flatnonzero(rows)] if table is None else table[np.flatnonzero(rows)]
+    return cut if columns is None else cut[:, np.flatnonzero(columns)]
+
+
+def _write_frame(target: h5py.File, axis: str, frame: pd.DataFrame, subset: Subset) -> None:
+    import pandas as pd
+    from anndata.io import write_elem
+
+    cut = frame.iloc[np.flatnonzero(subset.cells if axis == "obs" else subset.genes)].copy()
+    for name in cut.columns:
+        if isinstance(cut[name].dtype, pd.CategoricalDtype):
+            before = cut[name].cat.categories
+            cut[name] = cut[name].cat.remove_unused_categories()
+            _drop_colors(target["uns"], f"{name}_colors", before.isin(cut[name].cat.categories))
+    if axis == "var":
+        for name, values in subset.var_columns.items():
+            cut[name] = values
+    write_elem(target, axis, cut)
+
+
+def _drop_colors(uns: h5py.Group, name: str, used: np.ndarray) -> None:
+    """Keep scanpy's list of colors as long as the list of categories it belongs to."""
+    from anndata.io import read_elem, write_elem
+
+    if name in uns and isinstance(uns[name], h5py.Dataset) and uns[name].shape == used.shape:
+        colors = np.asarray(read_elem(uns[name]))
+        del uns[name]
+        write_elem(uns, name, colors[used])
+
+
+def _raw(source: h5py.Group, target: h5py.File, subset: Subset, where: str) -> None:
+    raw = target.create_group("raw")
+    for key, value in source.attrs.items():
+        raw.attrs[key] = value
+    for name in source:
+        if name != "X":
+            source.copy(name, raw)
+    if "X" in source:
+        n_genes = _n_columns(source["X"])
+        cells_only = Subset(subset.cells, np.ones(n_genes, dtype=bool))
+        _stream(source["X"], raw, "X", cells_only, f"{where} [raw/X]")
+
+
+def _n_columns(node: h5py.Group | h5py.Dataset) -> int:
+    if isinstance(node, h5py.Dataset):
+        return int(node.shape[1])
+    return _sparse_form(node, node.name)[1][1]
+
+
+def _stream(
+    node: h5py.Group | h5py.Dataset, parent: h5py.Group, name: str, subset: Subset, where: str
+) -> None:
+    """Copy the kept part of a cells x genes matrix of any layout, in its own type."""
+    if isinstance(node, h5py.Dataset):
+        _stream_dense(node, parent, name, subset)
+        return
+    if "indptr" not in node:
+        from anndata.io import read_elem, write_elem
+
+        write_elem(parent, name, _cut(read_elem(node), subset.cells, subset.genes))
+        return
+    layout, shape = _sparse_form(node, where)
+    storage = CompressedStorage(
+        node["data"],
+        node["indices"],
+        node["indptr"],
+        *(shape[::-1] if layout == "csc" else shape),
+        where,
+    )
+
+    def blocks() -> Iterator[CompressedBlock]:
+        return storage.blocks(0, storage.n_major, max_values=READ_VALUES, max_major=MAX_MAJOR)
+
+    major, minor = subset.along(layout)
+    if minor.all():
+        n_values = int(np.diff(storage.indptr)[major].sum())
+    else:
+        n_values = subset.count(blocks(), layout, drop_zeros=False)
+    write_compressed(
+        parent,
+        name,
+        subset.select(blocks(), layout, drop_zeros=False),
+        n_values,
+        subset.shape,
+        dtype=storage.dtype,
+        layout=layout,
+    )
+
+
+def _stream_dense(node: h5py.Dataset, parent: h5py.Group, name: str, subset: Subset) -> None:
+    target = create_array(parent, name, subset.shape, node.dtype)
+    step = max(1, READ_VALUES // max(1, node.shape[1]))
+    at = 0
+    for start in range(0, node.shape[0], step):
+        use = subset.cells[start : start + step]
+        if use.any():
+            rows = node[start : start + step][use][:, subset.genes]
+            target[at : at + len(rows)] = rows
+            at += len(rows)
+
+
+def _nullable_strings() -> AbstractContextManager[Any]:
+    """Let anndata write the nullable text columns that it has read."""
+    import anndata
+
+    if hasattr(anndata.settings, "allow_write_nullable_strings"):
+        return anndata.settings.override(allow_write_nullable_strings=True)
+    return nullcontext()

@@ -1,0 +1,162 @@
+"""Guide counts read, checked and called in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crispyx._io.elements import read_table
+from crispyx._io.segments import MAX_SEGMENT_MAJOR
+from crispyx._io.source import MatrixSource
+from crispyx._kernels.layout import CompressedBlock
+from crispyx._stats.guide_rules import assigned_flags
+from crispyx.errors import InputError
+from crispyx.guides.models import GuideModel
+from crispyx.settings import Engine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST_UINT32 = np.iinfo(np.uint32).max
+GUIDE_FEATURES = "CRISPR Guide Capture"
+
+
+@dataclass(frozen=True)
+class CalledCounts:
+    """The non-zero guide counts of a screen, cell after cell, and which of them are calls.
+
+    Attributes
+    ----------
+    shape : tuple (n_cells, n_guides)
+        Shape of the matrix.
+    ptr : numpy.ndarray (n_cells + 1,) int64
+        Where each cell starts.
+    guides : numpy.ndarray (nnz,) int32
+        Column of each count.
+    counts : numpy.ndarray (nnz,) uint32, or uint64 when a count needs it
+        UMIs, all above 0.
+    assigned : numpy.ndarray (nnz,) bool
+        The count is a call.
+    detected : numpy.ndarray (nnz,) bool
+        The guide passes the rule, whether or not the cell gets it: the guides that share the
+        largest count under ``max``, elsewhere the same as ``assigned``.
+    """
+
+    shape: tuple[int, int]
+    ptr: np.ndarray
+    guides: np.ndarray
+    counts: np.ndarray
+    assigned: np.ndarray
+    detected: np.ndarray
+
+    @property
+    def cells(self) -> np.ndarray:
+        """Row of each count (nnz,) int64."""
+        return np.repeat(np.arange(self.shape[0]), np.diff(self.ptr))
+
+
+def require_unique_names(barcodes: np.ndarray, guides: np.ndarray, where: str) -> None:
+    """Raise unless barcodes and guide names are unique.
+
+    Raises
+    ------
+    InputError
+        Names the first repeated name and its places.
+    """
+    for names, what, place, way_out in (
+        (barcodes, "barcode", "row", "make them unique, for example with a prefix for each lane"),
+        (guides, "guide", "column", "rename or merge the guides"),
+    ):
+        first: dict[str, int] = {}
+        for position, name in enumerate(names):
+            if first.setdefault(name, position) != position:
+                raise InputError(
+                    f"{where}: {what} {name!r} stands in {place}s {first[name]} and {position}; "
+                    f"{way_out}"
+                )
+
+
+def require_guide_features(source: MatrixSource) -> None:
+    """Raise when the columns are marked as something else than guides.
+
+    Raises
+    ------
+    InputError
+        var has ``feature_types`` with genes or other features among them.
+    """
+    if "feature_types" not in source.var.columns:
+        return
+    kinds = source.var.column("feature_types")
+    other = sorted({str(kind) for kind in kinds if kind != GUIDE_FEATURES})
+    if other:
+        raise InputError(
+            f"{source.where}: var column 'feature_types' holds {', '.join(map(repr, other))}, "
+            f"guides are {GUIDE_FEATURES!r}; give the guides only: "
+            f"adata[:, adata.var['feature_types'] == {GUIDE_FEATURES!r}]"
+        )
+
+
+def call_counts(
+    source: MatrixSource,
+    model: GuideModel,
+    engine: Engine,
+    n_threads: int,
+    *,
+    max_rows: int = MAX_SEGMENT_MAJOR,
+) -> CalledCounts:
+    """Stream the counts, check every one of them and call guides.
+
+    Parameters
+    ----------
+    source : MatrixSource
+        Cells x guides.
+    model : GuideModel
+        Rule and threshold.
+    engine : {"compiled", "reference"}
+        Which definition runs.
+    n_threads : int
+        Threads of the kernels.
+    max_rows : int
+        Largest number of cells of one block.
+
+    Raises
+    ------
+    InputError
+        A count that is negative, fractional, infinite or NaN; the message names cell and guide.
+    """
+    summary = source.empty_summary()
+    n_guides = source.shape[1]
+    lengths, parts = [], []
+    for block in source.row_blocks(summary, max_rows=max_rows):
+        source.require_counts(summary, "guide assignment")
+        assigned = assigned_flags(
+            block, n_guides, model.rule, model.threshold, engine, n_threads
+        ).astype(bool)
+        detected = assigned
+        if model.rule == "max":
+            largest = assigned_flags(block, n_guides, "ratio", 0.0, engine, n_threads).astype(bool)
+            detected = largest & (block.values >= model.threshold)
+        stored = block.values > 0
+        before = np.concatenate([[0], np.cumsum(stored)])
+        lengths.append(np.diff(before[block.ptr]))
+        columns = (block.minor, _as_unsigned(block), assigned, detected)
+        parts.append([column[stored] for column in columns])
+    guides, counts, assigned, detected = map(np.concatenate, zip(*parts, strict=True))
+    ptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    return CalledCounts(source.shape, ptr, guides, counts, assigned, detected)
+
+
+def _as_unsigned(block: CompressedBlock) -> np.ndarray:
+    wide = block.values.max(initial=0) > LARGEST_UINT32
+    return block.values.astype(np.uint64 if wide else np.uint32)
+
+
+def read_tables(data: Any, source: MatrixSource) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return copies of obs and var of what ``source`` was opened from."""
+    import pandas as pd
+
+    if source.path is None:
+        return pd.DataFrame(data.obs).copy(), pd.DataFrame(data.var).copy()
+    return read_table(source.path, "obs"), read_table(source.path, "var")

@@ -1,0 +1,173 @@
+"""The look all figures share, and how they are shown and saved.
+
+The colors are told apart by readers with any color vision (Okabe and Ito, 2008); the report page
+replaces each by its counterpart on a dark page.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crispyx._io.atomic import atomic_path
+from crispyx.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2933"
+LINE = "#8a94a0"
+NEUTRAL = "#a3abb4"
+UP = "#d55e00"
+DOWN = "#0072b2"
+MARK = "#b3478c"
+
+RC = {
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+DPI = 160
+
+
+def panels(ax: Any, n_panels: int, size: tuple[float, float]) -> np.ndarray:
+    """Return the axes to draw into (n_panels,): the caller's, else those of a fresh figure.
+
+    Raises
+    ------
+    InputError
+        The caller gave another number of axes.
+    """
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure(figsize=size, layout="constrained")
+        return np.atleast_1d(figure.subplots(1, n_panels))
+    given = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+    if len(given) != n_panels or not all(hasattr(axes, "scatter") for axes in given):
+        wanted = "one matplotlib Axes" if n_panels == 1 else f"a sequence of {n_panels} Axes"
+        raise InputError(f"ax is {ax!r}; give {wanted}")
+    return given
+
+
+def offscreen(n_panels: int, size: tuple[float, float]) -> np.ndarray:
+    """Return the axes (n_panels,) of a figure that matplotlib's pyplot does not know.
+
+    Nothing has to be closed and no window opens, whatever backend is set.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=size, layout="constrained")
+        return np.atleast_1d(figure.subplots(1, n_panels))
+
+
+def finish(
+    axes: np.ndarray, show: bool | None, savepath: str | os.PathLike[str] | None
+) -> np.ndarray | None:
+    """Save and show the figure the axes belong to; return the axes unless it was shown."""
+    if savepath is not None:
+        save(axes[0].figure, savepath)
+    if show:
+        import matplotlib.pyplot as plt
+
+        plt.show()
+        return None
+    return axes
+
+
+def save(figure: Figure, savepath: str | os.PathLike[str]) -> None:
+    """Write a figure; the suffix of the name decides the format, PNG without one.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be created, or the format is not known to matplotlib.
+    """
+    path = Path(savepath).expanduser()
+    if not path.suffix:
+        path = path.with_suffix(".png")
+    kind = path.suffix[1:].lower()
+    known = figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise InputError(f"savepath is {str(path)!r}; give a name ending in .{', .'.join(known)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"savepath is {str(path)!r}, but {str(error.filename)!r} is a file and not a folder"
+        ) from error
+    with atomic_path(path) as work:
+        figure.savefig(work, format=kind, dpi=DPI)
+
+
+def thousands(axis: Any) -> None:
+    """Write the ticks of an axis of counts as 12,000."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def legend_above(ax: Axes) -> None:
+    """Put the legend in one row between the title and the axes, where it covers nothing."""
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=4,
+        borderpad=0.2,
+        borderaxespad=0.2,
+        handlelength=1.1,
+        handleheight=1.0,
+        handletextpad=0.5,
+        columnspacing=1.3,
+    )
+    ax.set_title(ax.get_title("left"), pad=24)
+
+
+def subtitle(ax: Axes, title: str, lines: list[str]) -> None:
+    """Set a title with smaller lines of plain text below it."""
+    ax.set_title(title, pad=8 + 12 * len(lines))
+    note = ax.annotate(
+        "\n".join(lines),
+        xy=(0, 1),
+        xytext=(0, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=8.5,
+        va="bottom",
+    )
+    # The title, set above the note, makes its room.
+    note.set_in_layout(False)
+
+
+def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a drawing function with the house style and leave the user's matplotlib settings alone."""
+    from functools import wraps
+
+    @wraps(draw)
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        import matplotlib as mpl
+
+        with mpl.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return drawn

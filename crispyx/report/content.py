@@ -1,0 +1,140 @@
+"""What a report says, without any HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crispyx.report.perturbations import PerturbationSummary
+
+if TYPE_CHECKING:
+    from crispyx.de import RankGenesGroupsResult
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number worth a tile in the header, such as 19,060 cells."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is left after one step of the analysis."""
+
+    count: int
+    label: str
+    removed: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing (see :func:`crispyx.report.inline_svg`) with its caption and its text alternative."""
+
+    svg: str
+    caption: str
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table; columns whose first value is a number are set flush right."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | int]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Paragraphs with a table and a figure."""
+
+    paragraphs: Sequence[str]
+    table: Table | None = None
+    figure: Figure | None = None
+
+
+@dataclass(frozen=True)
+class DifferentialExpression:
+    """The comparison of every perturbation with the control.
+
+    Attributes
+    ----------
+    paragraphs : sequence of str
+        What was compared, in words.
+    result : RankGenesGroupsResult
+        Numbers behind the volcano plots.
+    perturbations : sequence of PerturbationSummary
+        Rows of the table, in the order shown first.
+    alpha : float
+        Adjusted p up to which a gene counts as a hit.
+    on_target : sequence of str
+        Paragraphs above the table of effects on the perturbations' own targets.
+    """
+
+    paragraphs: Sequence[str]
+    result: RankGenesGroupsResult
+    perturbations: Sequence[PerturbationSummary]
+    alpha: float
+    on_target: Sequence[str]
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file made beside the report."""
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything on the page; all text is plain text and is escaped when written.
+
+    Attributes
+    ----------
+    title, subtitle : str
+        Heading, and the line below it.
+    notice : str
+        Something the reader must not miss, such as that the data are simulated; empty for none.
+    facts : sequence of Fact
+        Tiles below the heading.
+    summary : sequence of str
+        The findings in plain language, one point each.
+    steps : sequence of Step
+        Cells left after each step.
+    guides, quality : Section
+        Guide calls and quality control.
+    expression : DifferentialExpression
+        The comparison with the control.
+    methods : sequence of str
+        Paragraphs.
+    references : sequence of str
+        Citations; an address in them becomes a link.
+    next_paragraphs : sequence of str
+        How to do the same with other data, in words.
+    next_code : str
+        And in code.
+    files : sequence of OutputFile
+        Files made beside the report.
+    version : str
+        Version of crispyx.
+    """
+
+    title: str
+    subtitle: str
+    notice: str
+    facts: Sequence[Fact]
+    summary: Sequence[str]
+    steps: Sequence[Step]
+    guides: Section
+    quality: Section
+    expression: DifferentialExpression
+    methods: Sequence[str]
+    references: Sequence[str]
+    next_paragraphs: Sequence[str]
+    next_code: str
+    files: Sequence[OutputFile]
+    version: str

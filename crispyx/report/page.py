@@ -1,0 +1,146 @@
+"""The page put together from its template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from crispyx._io.atomic import atomic_path
+from crispyx.errors import InputError
+from crispyx.report.content import (
+    DifferentialExpression,
+    Fact,
+    Figure,
+    OutputFile,
+    ReportContent,
+    Section,
+    Step,
+    Table,
+)
+from crispyx.report.markup import Markup, element, escape, join, linked, paragraphs
+from crispyx.report.numbers import count_text
+from crispyx.report.tables import perturbation_table, plain_table, target_table
+from crispyx.report.volcano_data import MAX_VOLCANOES, volcano_json
+
+
+def write_report(path: str | os.PathLike[str], content: ReportContent) -> Path:
+    """Write one HTML page that needs nothing else: no network, no other file.
+
+    The same content gives the same bytes.
+
+    Parameters
+    ----------
+    path : path
+        File to write; its folder must exist.
+    content : ReportContent
+        What the page says.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist.
+    """
+    target = Path(path).expanduser()
+    if not target.parent.is_dir():
+        raise InputError(f"{str(target.parent)!r} is not a folder; create it, or write elsewhere")
+    with atomic_path(target) as work:
+        work.write_text(page(content), encoding="utf-8")
+    return target
+
+
+def page(content: ReportContent) -> str:
+    """Return the page as text."""
+    script = _resource("page.js")
+    expression = content.expression
+    return Template(_resource("page.html")).substitute(
+        title=escape(content.title),
+        subtitle=escape(content.subtitle),
+        notice=element("p", content.notice, class_="notice", role="note") if content.notice else "",
+        facts=join(_fact(fact) for fact in content.facts),
+        summary=join(element("li", text) for text in content.summary),
+        steps=join(_step(step) for step in content.steps),
+        guides=_section(content.guides),
+        quality=_section(content.quality),
+        expression=paragraphs(expression.paragraphs),
+        alpha=escape(f"{expression.alpha:g}"),
+        perturbation_table=perturbation_table(
+            expression.perturbations, expression.alpha, _drawn(expression)
+        ),
+        targets=_targets(expression),
+        methods=paragraphs(content.methods),
+        references=join(element("li", linked(text)) for text in content.references),
+        next_paragraphs=paragraphs(content.next_paragraphs),
+        next_code=escape(content.next_code),
+        files=_files(content.files),
+        version=escape(content.version),
+        style=_resource("page.css"),
+        script=script,
+        # The browser runs this very script and no other, whatever the data says.
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=volcano_json(expression),
+    )
+
+
+def _resource(name: str) -> str:
+    return files("crispyx.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _fact(fact: Fact) -> Markup:
+    return element("div", element("dt", fact.label), element("dd", fact.value))
+
+
+def _step(step: Step) -> Markup:
+    removed = element("span", step.removed, class_="removed") if step.removed else Markup("")
+    count = element("b", count_text(step.count))
+    return element("li", count, element("span", step.label), removed)
+
+
+def _section(section: Section) -> Markup:
+    pieces = [paragraphs(section.paragraphs)]
+    if section.figure is not None:
+        pieces.append(_figure(section.figure))
+    if section.table is not None:
+        pieces.append(plain_table(section.table))
+    return join(pieces)
+
+
+def _figure(figure: Figure) -> Markup:
+    drawing = element(
+        "div", Markup(figure.svg), role="img", aria_label=figure.alternative, tabindex="0"
+    )
+    return element("figure", drawing, element("figcaption", figure.caption), class_="drawing")
+
+
+def _drawn(expression: DifferentialExpression) -> set[str]:
+    strongest = sorted(expression.perturbations, key=lambda one: -one.n_hits)[:MAX_VOLCANOES]
+    return {one.perturbation for one in strongest}
+
+
+def _targets(expression: DifferentialExpression) -> Markup:
+    text = paragraphs(expression.on_target)
+    if all(one.target is None for one in expression.perturbations):
+        return text
+    table = target_table(
+        expression.perturbations, expression.alpha, len(expression.result.genes)
+    )
+    return join([text, table])
+
+
+def _files(rows: Sequence[OutputFile]) -> Markup:
+    return plain_table(
+        Table(
+            caption="Paths relative to this report",
+            header=("File", "Content"),
+            rows=[(row.path, row.content) for row in rows],
+        )
+    )

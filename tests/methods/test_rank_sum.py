@@ -1,0 +1,131 @@
+"""Compiled rank sums against the reference, SciPy and exact integers."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from crispyx._kernels.layout import GroupedGenes
+from crispyx._stats.rank_sum import rank_sum_tests
+from layouts import grouped, membership_of
+from reference.rank_sum import rank_sum
+from strategies import Design, cases
+
+
+@given(cases(), st.booleans())
+def test_u_z_and_p_are_the_references_for_the_cells_of_both_arms(case, tie_correct: bool) -> None:
+    values, design = case
+    tables = rank_sum_tests(design.block(values), tie_correct, "compiled", 2)
+    for k, g in np.ndindex(tables[0].shape):
+        u, z, p = (table[k, g] for table in tables)
+        control, perturbed = values[design.control_of(k + 1), g], values[design.cells(k + 1), g]
+        expected = rank_sum(control, perturbed, tie_correct)
+        np.testing.assert_equal(u, expected.u)
+        # The variance takes five roundings, its root and the quotient one each.
+        np.testing.assert_allclose(z, expected.z, rtol=1e-15)
+        # d ln p = z dz, and |z| stays below 5 for 24 cells.
+        np.testing.assert_allclose(p, expected.pvalue, rtol=3e-14)
+
+
+@given(cases(), st.booleans())
+def test_reference_engine_is_the_reference(case, tie_correct: bool) -> None:
+    values, design = case
+    tables = rank_sum_tests(design.block(values), tie_correct, "reference")
+    for k, g in np.ndindex(tables[0].shape):
+        control, perturbed = values[design.control_of(k + 1), g], values[design.cells(k + 1), g]
+        expected = rank_sum(control, perturbed, tie_correct)
+        np.testing.assert_equal(tuple(table[k, g] for table in tables), expected[:3])
+
+
+@given(cases())
+def test_only_the_order_of_the_values_matters(case) -> None:
+    values, design = case
+    level = np.array([np.unique(column, return_inverse=True)[1] for column in values.T]).T
+    expected = rank_sum_tests(design.block(values), True, "compiled")
+    for shift in (0, -2):  # zero becomes another value, and another value zero
+        moved = rank_sum_tests(design.block(level + float(shift)), True, "compiled")
+        np.testing.assert_array_equal(moved, expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_long_runs_agree_with_scipy(seed: int) -> None:
+    # Thousands of values with and without ties take the merge sort and the galloping search.
+    rng = np.random.default_rng(seed)
+    values = np.column_stack(
+        [rng.normal(size=5000), rng.poisson(3, 5000), rng.exponential(size=5000).round(1) - 1]
+    )
+    label = rng.choice(3, 5000, p=[0.6, 0.35, 0.05])
+    pooled = bool(seed % 2)
+    groups = [[k] if k or not pooled else [] for k in label]
+    u, _, p = rank_sum_tests(Design(groups, 3, pooled).block(values), True, "compiled")
+    for k in (1, 2):
+        control = values[label != k] if pooled else values[label == 0]
+        theirs = stats.mannwhitneyu(
+            values[label == k], control, method="asymptotic", use_continuity=False
+        )
+        np.testing.assert_array_equal(u[k - 1], theirs.statistic)
+        np.testing.assert_allclose(p[k - 1], theirs.pvalue, rtol=1e-12)
+
+
+def all_zero_but(control: list[float], n0: int, group: list[float], n1: int) -> GroupedGenes:
+    """Return one gene of n0 and n1 cells: zeros take no room, so that n may be of any size."""
+    values = np.array(control + group, dtype=np.float64)
+    runs = np.array([[0, len(control), len(values)]], dtype=np.int64)
+    return GroupedGenes(0, 1, values, runs, np.array([n0, n1], dtype=np.int64))
+
+
+@pytest.mark.parametrize("tie_correct", [True, False])
+@pytest.mark.parametrize(("n0", "n1"), [(2_000_000, 300_000), (40_000_000, 3), (7, 90_000_000)])
+def test_tie_terms_beyond_64_bits_are_exact(n0: int, n1: int, tie_correct: bool) -> None:
+    block = all_zero_but([1.0, 2.0, 2.0], n0, [0.5, 2.0], n1)
+    u, z, p = (table[0, 0] for table in rank_sum_tests(block, tie_correct, "compiled"))
+    n, z0, z1 = n0 + n1, n0 - 3, n1 - 2
+    assert n**3 > 2**63
+    # Zeros tie with the control's zeros; 0.5 beats these; 2 beats them and 1 and ties with two.
+    twice_u = z1 * z0 + 2 * z0 + (2 * (z0 + 1) + 2)
+    ties = (z0 + z1) ** 3 - (z0 + z1) + (3**3 - 3) if tie_correct else 0
+    variance = Fraction(n0 * n1 * (n**3 - n - ties), 12 * n * (n - 1))
+    expected = (twice_u - n0 * n1) / 2 / math.sqrt(variance)
+    assert u == twice_u / 2
+    assert z == pytest.approx(expected, rel=2e-15)
+    assert p == pytest.approx(math.erfc(abs(expected) / math.sqrt(2)), rel=1e-13)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.0])
+@pytest.mark.parametrize("tie_correct", [True, False])
+@pytest.mark.parametrize("pooled", [True, False])
+def test_equal_values_have_z_zero_and_p_one(value: float, tie_correct: bool, pooled: bool) -> None:
+    groups = [[] if pooled else [0]] * 4 + [[1]] * 2
+    block = Design(groups, 2, pooled).block(np.full((6, 1), value))
+    u, z, p = rank_sum_tests(block, tie_correct, "compiled")
+    assert (u[0, 0], z[0, 0], p[0, 0]) == (4, 0, 1)
+
+
+def test_empty_arm_has_no_test() -> None:
+    block = grouped(np.array([[1.0], [2.0]]), membership_of([[1], [1]], 3))
+    assert np.isnan(rank_sum_tests(block, True, "compiled")).all()
+
+
+def test_group_of_all_cells_has_no_rest_to_be_compared_with() -> None:
+    block = Design([[1], [1]], 2, pooled=True).block(np.array([[1.0], [2.0]]))
+    assert np.isnan(rank_sum_tests(block, True, "compiled")).all()
+
+
+def test_cell_of_both_arms_counts_in_both() -> None:
+    block = grouped(np.array([[1.0], [0.0], [3.0]]), membership_of([[0, 1], [0], [1]], 2))
+    u, _, _ = rank_sum_tests(block, True, "compiled")
+    # Pairs of {1, 3} with {1, 0}: one tie, three won.
+    assert u[0, 0] == 3.5
+
+
+@given(cases())
+def test_number_of_threads_changes_no_bit(case) -> None:
+    values, design = case
+    one, three = (rank_sum_tests(design.block(values, n), True, "compiled", n) for n in (1, 3))
+    assert [table.tobytes() for table in one] == [table.tobytes() for table in three]
