@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +30,10 @@ class _PreprocessingNamespace:
         """
         from crispyx.qc import filter_cells_by_gene_count
 
-        return filter_cells_by_gene_count(
+        mask = filter_cells_by_gene_count(
             data, min_genes=min_genes, gene_name_column=gene_name_column, chunk_size=chunk_size
         )
+        return cast("np.ndarray", mask)
 
     def filter_genes(
         self,
@@ -49,13 +50,14 @@ class _PreprocessingNamespace:
         """
         from crispyx.qc import filter_genes_by_cell_count
 
-        return filter_genes_by_cell_count(
+        mask = filter_genes_by_cell_count(
             data,
             min_cells=min_cells,
             cell_mask=cell_mask,
             gene_name_column=gene_name_column,
             chunk_size=chunk_size,
         )
+        return cast("np.ndarray", mask)
 
     def filter_perturbations(
         self,
@@ -72,13 +74,14 @@ class _PreprocessingNamespace:
         """
         from crispyx.qc import filter_perturbations_by_cell_count
 
-        return filter_perturbations_by_cell_count(
+        mask = filter_perturbations_by_cell_count(
             data,
             perturbation_column=perturbation_column,
             control_label=control_label,
             min_cells=min_cells,
             base_mask=base_mask,
         )
+        return cast("np.ndarray", mask)
 
     def qc_summary(
         self,

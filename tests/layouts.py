@@ -38,8 +38,8 @@ def log_screen(
     labels: list[str | None] = rng.choice(["KLF1", "control", "GATA1", "MYC"], n_cells).tolist()
     labels[:6] = ["KLF1", "control", "control", None, "GATA1", "MYC"]
     labels[-1] = None
-    values[:, 3] = 0
-    values[[label != "control" for label in labels], 5] = 0
+    values[:, 1] = 0
+    values[[label != "control" for label in labels], 3] = 0
     return values.astype(np.float64), labels
 
 
@@ -273,9 +273,10 @@ def grouped(values: np.ndarray, membership: Membership, n_threads: int = 1) -> G
 
 
 def membership_of(
-    groups_of_cell: Sequence[Sequence[int]], n_groups: int, *, pooled: bool = False
+    groups_of_cell: Sequence[Sequence[int]], n_groups: int, pool: Sequence[bool] | None = None
 ) -> Membership:
-    """Return a membership from the groups of every cell; pooled, group 0 is added to all."""
+    """Return a membership from the groups of every cell, see ``Membership.from_lists``."""
     groups = np.array([k for groups in groups_of_cell for k in groups], dtype=np.int64)
     ptr = np.cumsum([0, *map(len, groups_of_cell)])
-    return Membership.from_lists(ptr, groups, n_groups, pooled=pooled)
+    mask = None if pool is None else np.array(pool, dtype=bool)
+    return Membership.from_lists(ptr, groups, n_groups, mask)

@@ -39,19 +39,20 @@ class Design:
 
     groups: list[list[int]]
     n_groups: int
-    pooled: bool
+    pool: list[bool] | None = None
 
     def block(self, values: np.ndarray, n_threads: int = 1) -> GroupedGenes:
-        membership = membership_of(self.groups, self.n_groups, pooled=self.pooled)
-        return grouped(values, membership, n_threads)
+        return grouped(values, membership_of(self.groups, self.n_groups, self.pool), n_threads)
 
     def cells(self, k: int) -> list[int]:
         """Cells of group k."""
-        return [i for i, groups in enumerate(self.groups) if k in groups or (self.pooled and k == 0)]
+        if k == 0 and self.pool is not None:
+            return [i for i, inside in enumerate(self.pool) if inside]
+        return [i for i, groups in enumerate(self.groups) if k in groups]
 
     def control_of(self, k: int) -> list[int]:
         """Cells that group k is compared with."""
-        own = set(self.cells(k)) if self.pooled else set()
+        own = self.cells(k) if self.pool is not None else []
         return [i for i in self.cells(0) if i not in own]
 
 
@@ -59,13 +60,15 @@ class Design:
 def designs(draw: Any) -> Design:
     """Draw the groups of every cell.
 
-    A cell may be in none, in one or in several; a group may be empty, the control (0) too. Pooled,
-    the control of a group is all cells outside it.
+    A cell may be in none, in one or in several; a group may be empty, the control (0) too. With a
+    pool, the control of a group is the cells of the pool outside it.
     """
     n_groups, pooled = draw(st.integers(2, 4)), draw(st.booleans())
     numbers = st.integers(1 if pooled else 0, n_groups - 1)
     one_cell = st.lists(numbers, max_size=2, unique=True)
-    return Design(draw(st.lists(one_cell, min_size=1, max_size=24)), n_groups, pooled)
+    groups = draw(st.lists(one_cell, min_size=1, max_size=24))
+    pool = [bool(own) or draw(st.booleans()) for own in groups] if pooled else None
+    return Design(groups, n_groups, pool)
 
 
 @st.composite

@@ -6,6 +6,7 @@ keeps pandas and anndata out of a run that needs one column; anything else is le
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Protocol
 
 import h5py
@@ -51,8 +52,9 @@ class FileAnnotations:
                 "open the file with anndata and write it again"
             )
 
-    @property
+    @cached_property
     def index(self) -> np.ndarray:
+        """Names (n,) str objects."""
         name = self._group.attrs.get("_index", "_index")
         if name not in self._group:
             raise InputError(f"{self._where}: {self.axis} has no index ({name!r} is missing)")
@@ -68,19 +70,25 @@ class FileAnnotations:
 
     def column(self, name: str) -> np.ndarray:
         _require(name, self.columns, self.axis, self._where)
-        return self._read(name)
+        values = self._read(name)
+        if values.shape != self.index.shape:
+            raise InputError(
+                f"{self._where}: {self.axis} column {name!r} has shape {values.shape} where "
+                f"{self.axis} has {len(self.index)} entries; the file is damaged"
+            )
+        return values
 
     def _read(self, name: str) -> np.ndarray:
         element = self._group[name]
         if isinstance(element, h5py.Group):
             if "codes" in element and "categories" in element:
-                return _decode(element["codes"][()], _array(element["categories"]))
+                return _decode(element["codes"][()], _array(element["categories"]), self._where)
             import anndata.io
 
             return plain_column(anndata.io.read_elem(element))
         if "categories" in element.attrs:  # anndata 0.7 kept categories in a group of their own
             categories = self._group[element.attrs["categories"]]
-            return _decode(element[()], _array(categories))
+            return _decode(element[()], _array(categories), self._where)
         return _array(element)
 
 
@@ -124,17 +132,16 @@ def as_text(values: np.ndarray) -> np.ndarray:
 
 def as_labels(values: np.ndarray) -> np.ndarray:
     """Return labels as str objects, with None for a missing one (None or NaN)."""
-    if values.dtype.kind == "f":
-        return np.array(
-            [None if np.isnan(v) else str(int(v)) if v == int(v) else str(v) for v in values],
-            dtype=object,
-        )
-    if values.dtype.kind in "biu":
-        return np.array([str(v) for v in values.tolist()], dtype=object)
-    missing = np.array([v is None or v != v for v in values], dtype=bool)
-    labels = as_text(values)
-    labels[missing] = None
-    return labels
+    return np.array([_label(value) for value in values.tolist()], dtype=object)
+
+
+def _label(value: Any) -> str | None:
+    if value is None or value != value:
+        return None
+    # Numbers with a missing one among them become floats; their labels stay "1", "2".
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def _array(dataset: h5py.Dataset) -> np.ndarray:
@@ -146,9 +153,14 @@ def _array(dataset: h5py.Dataset) -> np.ndarray:
     return values
 
 
-def _decode(codes: np.ndarray, categories: np.ndarray) -> np.ndarray:
+def _decode(codes: np.ndarray, categories: np.ndarray, where: str) -> np.ndarray:
     values = np.empty(len(codes), dtype=object)
     known = codes >= 0
+    if codes.max(initial=-1) >= len(categories):
+        raise InputError(
+            f"{where}: a category has code {codes.max()} but there are {len(categories)} categories; "
+            "the file is damaged"
+        )
     values[known] = categories[codes[known]]
     values[~known] = None
     return values

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from crispyx._io.damage import reporting_damage
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError
@@ -26,15 +27,31 @@ class CompressedStorage:
         Length of the axis the matrix is stored by and of the other.
     where : str
         File and element, for messages.
+    layout : {"csr", "csc"}
+        Which axis that is, for messages.
     """
 
     def __init__(
-        self, data: Any, indices: Any, indptr: Any, n_major: int, n_minor: int, where: str
+        self,
+        data: Any,
+        indices: Any,
+        indptr: Any,
+        n_major: int,
+        n_minor: int,
+        where: str,
+        layout: str = "csr",
     ) -> None:
         self.data, self.indices = data, indices
         self.n_major, self.n_minor = n_major, n_minor
         self.where = where
         self.dtype = np.dtype(data.dtype)
+        self._axes = ("row", "column") if layout == "csr" else ("column", "row")
+        for name, part in (("indices", indices), ("indptr", indptr)):
+            if part.dtype.kind not in "iu":
+                raise InputError(
+                    f"{where}: {name} holds {part.dtype} where whole numbers are needed; the file is "
+                    "damaged"
+                )
         if data.shape != indices.shape or len(data.shape) != 1:
             raise InputError(
                 f"{where}: data {data.shape} and indices {indices.shape} differ in length; "
@@ -45,12 +62,13 @@ class CompressedStorage:
                 f"{where}: indptr has shape {indptr.shape} but the matrix needs ({n_major + 1},); "
                 "the file is damaged"
             )
-        self.indptr = np.ascontiguousarray(indptr[...], dtype=np.int64)
+        with reporting_damage(f"{where}: indptr"):
+            self.indptr = np.ascontiguousarray(indptr[...], dtype=np.int64)
         bad = kernel.check_pointers(self.indptr, data.shape[0])
         if bad >= 0:
             raise InputError(
-                f"{where}: indptr runs from {self.indptr[bad]} to {self.indptr[bad + 1]} at row "
-                f"{bad} of {n_major} while {data.shape[0]} values are stored; the file is damaged"
+                f"{where}: indptr runs from {self.indptr[bad]} to {self.indptr[bad + 1]} at "
+                f"{self._axes[0]} {bad} of {n_major} while {data.shape[0]} values are stored; the file is damaged"
             )
 
     @property
@@ -70,17 +88,18 @@ class CompressedStorage:
 
     def _read(self, start: int, stop: int) -> CompressedBlock:
         begin, end = int(self.indptr[start]), int(self.indptr[stop])
-        values = as_kernel_values(self.data[begin:end], self.where)
         ptr = self.indptr[start : stop + 1] - begin
-        stored = np.ascontiguousarray(self.indices[begin:end])
+        with reporting_damage(f"{self.where}: {self._axes[0]}s {start} to {stop - 1}"):
+            values = as_kernel_values(self.data[begin:end], self.where)
+            stored = np.ascontiguousarray(self.indices[begin:end])
         if stored.dtype not in (np.int32, np.int64):
             stored = stored.astype(np.int64)
         outside, unordered, duplicate = kernel.check_minor(stored, ptr, self.n_minor)
         if outside >= 0:
             vector = start + int(np.searchsorted(ptr, outside, side="right")) - 1
             raise InputError(
-                f"{self.where}: index {stored[outside]} at vector {vector} is outside "
-                f"[0, {self.n_minor}); the file is damaged"
+                f"{self.where}: {self._axes[0]} {vector} has a value in {self._axes[1]} "
+                f"{stored[outside]}, but there are {self.n_minor}; the file is damaged"
             )
         minor = stored.astype(np.int32, copy=False)
         if unordered >= 0:
@@ -89,8 +108,8 @@ class CompressedStorage:
         if duplicate >= 0:
             vector = start + int(np.searchsorted(ptr, duplicate, side="right")) - 1
             raise InputError(
-                f"{self.where}: vector {vector} stores position {minor[duplicate]} twice; "
-                "call sum_duplicates() on the matrix and write it again"
+                f"{self.where}: {self._axes[0]} {vector} has two values in {self._axes[1]} "
+                f"{minor[duplicate]}; call sum_duplicates() on the matrix and write it again"
             )
         return CompressedBlock(start, stop, values, minor, ptr)
 
@@ -122,7 +141,10 @@ def as_kernel_values(values: np.ndarray, where: str) -> np.ndarray:
     if kind not in "iu":
         raise InputError(f"{where} holds {values.dtype} values; numbers are needed")
     largest = kernel.largest_magnitude(values.ravel())
-    if largest > EXACT_IN_FLOAT64:
+    # The magnitude itself is rounded: 2^53 + 1 reads 2^53, so that only integers can tell.
+    if largest >= EXACT_IN_FLOAT64 and np.any(
+        (values > EXACT_IN_FLOAT64) | (values < -EXACT_IN_FLOAT64)
+    ):
         raise InputError(
             f"{where} holds the integer {int(largest)}, above 2^53, which cannot be computed with "
             "exactly; are these counts?"

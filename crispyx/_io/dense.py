@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.compressed import as_kernel_values
+from crispyx._io.damage import reporting_damage
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
 
@@ -37,7 +38,8 @@ class DenseStorage:
         step = min(max_major, max(1, max_values // max(1, self.n_minor)))
         for begin in range(start, stop, step):
             end = min(begin + step, stop)
-            rows = np.asarray(self.array[begin:end])
+            with reporting_damage(f"{self.where}: rows {begin} to {end - 1}"):
+                rows = np.asarray(self.array[begin:end])
             values = as_kernel_values(rows, self.where).reshape(rows.shape)
             n_nonzero = int(np.count_nonzero(values))
             ptr = np.empty(end - begin + 1, dtype=np.int64)

@@ -71,12 +71,10 @@ def write_frame(
     """Write a table of columns (n,) with a text index (n,)."""
     frame = group.create_group(name)
     _mark(frame, "dataframe", "0.2.0")
-    # A column of the index's own name repeats it: pandas keeps both, the file one dataset for each.
-    stored = index_name if index_name not in columns else "_index"
-    frame.attrs["_index"] = stored
+    frame.attrs["_index"] = index_name
     frame.attrs.create("column-order", np.array(list(columns), dtype=object), dtype=TEXT)
-    write_array(frame, stored, np.asarray(index, dtype=object))
-    for column, values in columns.items():
+    # A column of the index's own name repeats it: as in anndata, one dataset is both.
+    for column, values in {index_name: np.asarray(index, dtype=object), **columns}.items():
         write_array(frame, column, values)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -57,26 +58,35 @@ class GeneStream:
         self.summary = source.empty_summary()
         self._log_scale: np.ndarray | None = None
         self._seen = 0  # columns of a CSC input that are in the summary
+        self._gap = False
         self._store: SegmentStore | None = None
         if source.layout != "csc":
             self._store = SegmentStore(source.shape[1], scratch_dir)
             used = membership.used_cells
-            for block in prefetch(source.native_blocks(self.summary, max_major=self._max_major)):
-                self._store.append(block, used[block.start : block.stop])
+            blocks = source.native_blocks(self.summary, max_major=self._max_major)
+            with closing(prefetch(blocks)) as ahead:
+                for block in ahead:
+                    self._store.append(block, used[block.start : block.stop])
 
     def summarize(self) -> None:
         """See the whole matrix once, if that has not happened yet, stopping at the first fraction.
 
         Afterwards ``summary`` tells whether the matrix holds counts, and the library sizes if so.
+        What else there is to know of a matrix of other values is found as blocks are asked for.
         """
         if self.summary.complete:
             return
         summary = self.source.empty_summary()
-        for _ in prefetch(self.source.native_blocks(summary)):
-            if summary.offending is not None:
-                break
-        self.summary = summary
-        self._seen = self.source.shape[1]
+        with closing(prefetch(self.source.native_blocks(summary))) as blocks:
+            for _ in blocks:
+                if summary.offending is not None:
+                    break
+        if summary.complete:
+            self.summary = summary
+            self._seen = self.source.shape[1]
+        else:
+            self.summary.fractional = summary.fractional
+            self.summary.negative = summary.negative
 
     def take_log1p(self) -> None:
         """Hand out ``log1p(value / library size * 1e4)`` instead of the stored values."""
@@ -85,16 +95,17 @@ class GeneStream:
             LOG_TARGET_SUM, sizes, out=np.zeros_like(sizes), where=sizes > 0
         )
 
-    def blocks(self, width: int, start: int = 0) -> Iterator[CompressedBlock]:
+    def blocks(self, width: int, start: int = 0) -> Generator[CompressedBlock, None, None]:
         """Yield blocks of ``width`` genes, the stored zeros left out."""
         n_genes = self.source.shape[1]
         for begin in range(start, n_genes, width):
             yield self._log(self._block(begin, min(begin + width, n_genes)))
 
-    def grouped(self, width: int, start: int = 0) -> Iterator[GroupedGenes]:
+    def grouped(self, width: int, start: int = 0) -> Generator[GroupedGenes, None, None]:
         """Yield blocks of ``width`` genes with their values sorted by group."""
-        for block in prefetch(self.blocks(width, start)):
-            yield group_genes(block, self.membership, self.n_threads)
+        with closing(prefetch(self.blocks(width, start))) as blocks:
+            for block in blocks:
+                yield group_genes(block, self.membership, self.n_threads)
 
     def close(self) -> None:
         """Let go of the turned matrix."""
@@ -104,14 +115,16 @@ class GeneStream:
     def _block(self, start: int, stop: int) -> CompressedBlock:
         if self._store is not None:
             return self._store.block(start, stop)
-        unseen = start == self._seen
+        unseen = start >= self._seen
         parts = self.source.native_blocks(
             self.summary if unseen else None, start=start, stop=stop, max_major=self._max_major
         )
         block = _joined(list(parts))
         if unseen:
+            # A resumed run starts within the matrix: its summary has a gap and stays incomplete.
+            self._gap |= start > self._seen
             self._seen = stop
-            self.summary.complete = stop == self.source.shape[1]
+            self.summary.complete = stop == self.source.shape[1] and not self._gap
         if compressed_kernel.inspect_values(block.values)[3] < 0:
             return block
         values, minor, ptr = block.values.copy(), block.minor.copy(), block.ptr.copy()

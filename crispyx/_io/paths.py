@@ -83,7 +83,7 @@ def resolve_output_path(
         Prefix of the name.
     """
     folder = Path(output_dir) if output_dir is not None else Path(input_path).parent
-    if data_name is None:
+    if not data_name:
         return folder / f"{module}_{suffix}.h5ad"
     name = data_name.removesuffix(".h5ad")
     if not name or Path(name).name != name:
@@ -95,35 +95,62 @@ def resolve_output_path(
     return folder / f"{name}.h5ad"
 
 
-def prepare_output(output: Path, inputs: tuple[Path, ...] = (), needed_bytes: int = 0) -> Path:
-    """Check, before work starts, that ``output`` can be written; return it.
-
-    The folder is created when its parent exists.
+def check_output_name(output: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Raise when ``output`` is one of the inputs or a folder, which nothing may replace.
 
     Raises
     ------
     InputError
-        The output is one of the inputs, or a folder.
-    PermissionError
-        The folder cannot be written to.
-    DiskSpaceError
-        Less than ``needed_bytes`` are free.
+        Names the output and what it is.
     """
     for path in inputs:
         if output.exists() and path.exists() and os.path.samefile(output, path):
             raise InputError(f"the output {str(output)!r} is the input itself; give another name")
     if output.is_dir():
         raise InputError(f"the output {str(output)!r} is a folder; give a file name")
+
+
+def prepare_output(output: Path, inputs: tuple[Path, ...] = (), needed_bytes: int = 0) -> Path:
+    """Check, before work starts, that ``output`` can be written; return it.
+
+    Its folder is created.
+
+    Raises
+    ------
+    InputError
+        The output is one of the inputs, or a folder; its folder is a file.
+    PermissionError
+        The folder cannot be written to.
+    DiskSpaceError
+        Less than ``needed_bytes`` are free.
+    """
+    check_output_name(output, inputs)
     folder = output.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"{str(folder)!r} is a file, not a folder for outputs; give another output_dir="
+        ) from None
     if not os.access(folder, os.W_OK):
         raise PermissionError(
             f"cannot write into {str(folder)!r}; give output_dir= or output_path= in a folder of yours"
         )
+    require_space(folder, needed_bytes, repr(str(output)), "output_dir=")
+    return output
+
+
+def require_space(folder: Path, needed_bytes: int, what: str, way_out: str) -> None:
+    """Raise when ``folder`` has less than ``needed_bytes`` free.
+
+    Raises
+    ------
+    DiskSpaceError
+        Names both numbers, and ``way_out`` to choose another disk with.
+    """
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise DiskSpaceError(
-            f"{str(output)!r} needs {needed_bytes / 1e9:.2f} GB but {str(folder)!r} has "
-            f"{free / 1e9:.2f} GB free; free some space or give output_dir= on another disk"
+            f"{what} needs {needed_bytes / 1e9:.3f} GB but {str(folder)!r} has {free / 1e9:.3f} GB "
+            f"free; free some space or choose a folder on another disk with {way_out}"
         )
-    return output

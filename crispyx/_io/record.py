@@ -28,6 +28,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """Return the identity a file carries; None when it is unreadable or no result of crispyx."""
     try:
         with h5py.File(path, "r") as file:
-            return json.loads(file[f"uns/{NAME}/fingerprint"].asstr()[()])
-    except (OSError, KeyError, ValueError, AttributeError):
+            record = json.loads(file[f"uns/{NAME}/fingerprint"].asstr()[()])
+    except (OSError, KeyError, ValueError, AttributeError, TypeError):
         return None
+    known = isinstance(record, dict) and isinstance(record.get("input"), dict)
+    return record if known and "kind" in record else None

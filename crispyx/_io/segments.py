@@ -119,6 +119,7 @@ class SegmentStore:
     ) -> np.ndarray:
         if isinstance(kept, np.ndarray):
             return kept[begin:end]
+        assert self._scratch is not None  # kept there by _keep
         position, dtype = kept
         self._scratch.seek(position + begin * dtype.itemsize)
         return np.fromfile(self._scratch, dtype=dtype, count=end - begin)

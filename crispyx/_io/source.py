@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,11 +100,12 @@ class MatrixSource:
     def identity(self) -> dict[str, Any]:
         """Return what identifies the input in fingerprints.
 
-        A matrix in memory has no identity that outlives the process: its results are never reloaded.
+        A matrix in memory may change between two calls: each call has an identity of its own, and
+        its results are never reloaded.
         """
         known = {"element": self.element, "shape": list(self.shape)}
         if self.path is None:
-            return {"path": None, "memory": id(self.storage), **known}
+            return {"path": None, "memory": uuid.uuid4().hex, **known}
         return {**file_identity(self.path), **known}
 
     def close(self) -> None:
@@ -257,7 +259,12 @@ def open_source(data: Any, layer: str | None = None) -> MatrixSource:
     element = "X" if layer is None else f"layers/{layer}"
     if not isinstance(data, (str, os.PathLike)) and getattr(data, "isbacked", None) is False:
         return _from_memory(data, layer, element)
-    return _from_file(resolve_data_path(data), element)
+    source = _from_file(resolve_data_path(data), element)
+    if getattr(data, "isbacked", False) and not isinstance(getattr(data, "path", None), Path):
+        # A backed anndata.AnnData keeps obs and var in memory, where they may have been changed.
+        source.obs = FrameAnnotations(data.obs, "obs", str(source.path))
+        source.var = FrameAnnotations(data.var, "var", str(source.path))
+    return source
 
 
 def open_file(path: Path) -> h5py.File:
@@ -288,9 +295,9 @@ def _from_file(path: Path, element: str) -> MatrixSource:
                 raise InputError(f"{path} has no {axis!r}; it is not an AnnData (.h5ad) file")
         if element not in file:
             layers = list(file["layers"]) if "layers" in file else []
+            there = (["X"] if "X" in file else []) + [f"layer {name!r}" for name in layers]
             raise InputError(
-                f"{path} has no {element}; it has "
-                + ", ".join((["X"] if "X" in file else []) + [f"layer {name!r}" for name in layers])
+                f"{path} has no {element}; it has {', '.join(there) or 'no matrix at all'}"
             )
         node = file[element]
         obs = FileAnnotations(file["obs"], "obs", str(path))
@@ -309,6 +316,7 @@ def _from_file(path: Path, element: str) -> MatrixSource:
                 node["indptr"],
                 *(shape if layout == "csr" else shape[::-1]),
                 where,
+                layout,
             )
         source = MatrixSource(storage, layout, shape, obs, var, path, element, file)
         _check_shape(source, len(obs.index), len(var.index))
@@ -327,7 +335,7 @@ def _sparse_form(node: h5py.Group, where: str) -> tuple[Layout, tuple[int, int]]
         if part not in node:
             raise InputError(f"{where} lacks {part!r}; the file is damaged")
     shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
-    if shape is None or len(shape) != 2 or min(shape) < 0:
+    if np.shape(shape) != (2,) or np.asarray(shape).dtype.kind not in "iu" or min(shape) < 0:
         raise InputError(f"{where} has shape {shape}; the file is damaged")
     return kind, (int(shape[0]), int(shape[1]))  # type: ignore[return-value]
 
@@ -338,7 +346,7 @@ def _from_memory(adata: Any, layer: str | None, element: str) -> MatrixSource:
         raise InputError(f"{where}: no such layer; there are: {', '.join(adata.layers) or 'none'}")
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
-        raise InputError(f"{where}: X is empty; give layer=, there are: {', '.join(adata.layers)}")
+        raise InputError(f"{where}: X is empty; give layer=, there are: {', '.join(adata.layers) or 'none'}")
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     form = getattr(matrix, "format", None)
     layout: Layout
@@ -350,6 +358,7 @@ def _from_memory(adata: Any, layer: str | None, element: str) -> MatrixSource:
             matrix.indptr,
             *(shape if layout == "csr" else shape[::-1]),
             where,
+            layout,
         )
     elif form is not None:
         raise InputError(f"{where} is a {form} matrix; convert it with .tocsr()")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ Block = TypeVar("Block")
 
 def run_units(
     store: TileStore,
-    blocks: Callable[[int, int], Iterator[Block]],
+    blocks: Callable[[int, int], Generator[Block, None, None]],
     compute: Callable[[Block], Mapping[str, np.ndarray]],
     *,
     resume: bool,
@@ -28,7 +29,7 @@ def run_units(
     ----------
     store : TileStore
         Where tiles go, and what an earlier run left.
-    blocks : callable (width, first gene) -> iterator
+    blocks : callable (width, first gene) -> generator
         Opens the stream of blocks from a gene on.
     compute : callable block -> mapping of arrays (n_groups, width)
         The method.
@@ -43,11 +44,14 @@ def run_units(
     """
     done = store.open(resume=resume)
     try:
-        stream = blocks(store.width, done * store.width) if done < store.n_units else iter(())
-        for block in track(
-            stream, total=store.n_units, label=label, unit="block", show=show, done=done
-        ):
-            store.append(compute(block))
+        if done == store.n_units:
+            return
+        # Closed here, whatever happens: a thread may be reading ahead of the stream.
+        with closing(blocks(store.width, done * store.width)) as stream:
+            for block in track(
+                stream, total=store.n_units, label=label, unit="block", show=show, done=done
+            ):
+                store.append(compute(block))
     except KeyboardInterrupt as stop:
         store.save()
         stop.add_note(f"{store.done} of {store.n_units} blocks are kept; resume=True continues")

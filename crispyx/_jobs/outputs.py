@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 from crispyx._io.record import read_record
 from crispyx._run.fingerprint import difference, to_json
 from crispyx.errors import CrispyxWarning, OutputExistsError
+
 
 def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> bool:
     """Tell whether ``output`` holds this very result.

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from crispyx._io.paths import require_space
 from crispyx._io.source import READ_VALUES, MatrixSource
 from crispyx._jobs.screen import Screen
 from crispyx._run.budget import require, working_memory
 from crispyx.errors import InputError
 from crispyx.settings import settings
 
-BYTES_PER_TURNED = 6  # value (4) and offset (2) of one non-zero
+BYTES_PER_OFFSET = 2  # of one non-zero of the turned matrix, beside its value
 BYTES_PER_GROUPED = 20  # a non-zero of a block: value and cell, the grouped copy, sort scratch
 BYTES_PER_READ = 40  # a value being read: stored, converted, turned around
 BLOCK_VALUES = 4_000_000
@@ -62,6 +65,8 @@ def plan_genes(
     ------
     MemoryBudgetError
         Not even one gene at a time fits.
+    DiskSpaceError
+        The scratch file would not fit.
     """
     n_cells, n_genes = source.shape
     n_groups = len(screen.groups) + 1
@@ -74,7 +79,8 @@ def plan_genes(
     )
     fixed = BYTES_PER_READ * min(READ_VALUES, stored) + 24 * n_cells
     require(fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations")
-    turned = 0 if source.layout == "csc" else BYTES_PER_TURNED * stored
+    per_turned = BYTES_PER_OFFSET + (8 if source.dtype == np.float64 else 4)
+    turned = 0 if source.layout == "csc" else per_turned * stored
     in_memory = fixed + turned + per_gene <= budget
     left = budget - fixed - (turned if in_memory else 0)
     if width is not None and width < 1:
@@ -84,4 +90,9 @@ def plan_genes(
         width = min(MAX_WIDTH, by_values, n_genes)
     width = max(1, min(int(width), left // per_gene))
     scratch = None if in_memory else settings.scratch_dir or output.parent
+    # Only the non-zeros of a dense matrix are kept, and their number is not known beforehand.
+    if scratch is not None and source.layout != "dense":
+        require_space(
+            scratch, turned, f"the scratch file of {source.where}", "crispyx.settings.scratch_dir"
+        )
     return Plan(width=width, scratch_dir=scratch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,10 +47,16 @@ class Screen:
     gene_name_column: str | None
 
     @property
+    def checksum(self) -> int:
+        """Checksum of who is in which group and of all names, for fingerprints."""
+        names = "\0".join([self.control_label, *self.groups, *map(str, self.genes)])
+        members = zlib.crc32(self.membership.groups.data, zlib.crc32(self.membership.ptr.data))
+        return zlib.crc32(names.encode(), members)
+
+    @property
     def group_sizes(self) -> np.ndarray:
         """Cells of each perturbation (n_groups,) int64, the control left out."""
         return self.membership.sizes[1:]
-
 
 
 def resolve_screen(
@@ -87,13 +94,14 @@ def resolve_screen(
         cells = _labelled_cells(source, perturbation_column)
     where = f"{perturbation_column!r} of {source.path or source.where}"
     rest = control_label == REST and REST not in cells.names
-    control = REST if rest else resolve_control_label(cells.names, control_label, verbose=False)
+    control = REST if rest else _control_label(cells.names, control_label, where)
     if not rest and control not in cells.names:
         raise InputError(
             f"control label {control!r} is not in {where}, which holds {_shown(cells.names)}; "
             "give control_label="
         )
     groups = tuple(_asked(perturbations, cells.names, control, where))
+    _warn_about_repeated_cells(source)
     return Screen(
         perturbation_column=perturbation_column,
         control_label=control,
@@ -102,6 +110,27 @@ def resolve_screen(
         genes=gene_names(source, gene_name_column),
         gene_name_column=gene_name_column,
     )
+
+
+def _warn_about_repeated_cells(source: MatrixSource) -> None:
+    names = source.obs.index
+    n_repeated = len(names) - len(set(names))
+    if n_repeated:
+        seen: set[str] = set()
+        first = next(name for name in names if name in seen or seen.add(name))
+        warnings.warn(
+            f"{n_repeated} cell names of {source.path or source.where} stand more than once (first: "
+            f"{first!r}); each row counts as a cell of its own",
+            CrispyxWarning,
+            stacklevel=5,
+        )
+
+
+def _control_label(names: list[str], control_label: str | None, where: str) -> str:
+    try:
+        return resolve_control_label(names, control_label, verbose=False)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -128,7 +157,7 @@ def _labelled_cells(source: MatrixSource, column: str) -> _Cells:
             f"{n_missing} of {len(labels)} cells have no label in obs column {column!r} of "
             f"{source.path or source.where}; they are left out",
             CrispyxWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     codes = np.array([code_of[label] for label in labels[known]], dtype=np.int64)
     return _Cells(names, np.concatenate([[0], np.cumsum(known)]), codes, known)
@@ -194,7 +223,8 @@ def _asked(
     groups = [label for label in dict.fromkeys(map(str, perturbations)) if label != control]
     if not groups:
         raise InputError("perturbations names no group beside the control; give at least one label")
-    absent = [label for label in groups if label not in set(present)]
+    known = set(present)
+    absent = [label for label in groups if label not in known]
     if absent:
         raise InputError(f"perturbations asks for {_shown(absent)}, which {where} does not hold")
     return groups

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import psutil
 
 from crispyx.errors import InputError, MemoryBudgetError
@@ -71,7 +73,8 @@ def require(needed: int, budget: int, what: str) -> None:
     """Raise when the smallest unit of ``what`` does not fit into the budget (both in bytes)."""
     if needed > budget:
         held = psutil.Process().memory_info().rss
-        floor = (needed + held) / GB
+        # Rounded up, with 10 MB for what the process holds more of at the next call.
+        floor = math.ceil(100 * (needed + held) / GB + 1) / 100
         raise MemoryBudgetError(
             f"{what} needs at least {needed / GB:.3f} GB beside the {held / GB:.3f} GB this process "
             f"holds, but the budget leaves {max(budget, 0) / GB:.3f} GB; "

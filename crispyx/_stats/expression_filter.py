@@ -18,19 +18,18 @@ def tested_pairs(
     control: Arm, perturbed: Arm, thresholds: ExpressionThresholds, engine: Engine
 ) -> np.ndarray:
     """Return the pairs that pass (n_groups - 1, n_genes) bool."""
-    sides = (control.fraction_expressing, control.mean)
-    sides += (perturbed.fraction_expressing, perturbed.mean)
+    pct_control, pct_perturbed = control.fraction_expressing, perturbed.fraction_expressing
     if engine == "reference":
-        sides = np.broadcast_arrays(*sides)
-        tested = np.empty(sides[0].shape, dtype=bool)
+        sides = np.broadcast_arrays(pct_control, control.mean, pct_perturbed, perturbed.mean)
+        tested = np.empty(perturbed.mean.shape, dtype=bool)
         for at in np.ndindex(tested.shape):
-            tested[at] = is_tested(*(side[at] for side in sides), thresholds)
+            pct0, mean0, pct1, mean1 = (float(side[at]) for side in sides)
+            tested[at] = is_tested(pct0, mean0, pct1, mean1, thresholds)
         return tested
-    pct_control, mean_control, pct_perturbed, mean_perturbed = sides
     low_control = (pct_control < thresholds.min_pct_ctrl) & (
-        mean_control < thresholds.min_mean_ctrl
+        control.mean < thresholds.min_mean_ctrl
     )
     low_perturbed = (pct_perturbed < thresholds.min_pct_pert) & (
-        mean_perturbed < thresholds.min_mean_pert
+        perturbed.mean < thresholds.min_mean_pert
     )
     return ~(low_control & low_perturbed)

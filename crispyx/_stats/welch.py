@@ -64,7 +64,7 @@ def log_fold_changes(control: Arm, perturbed: Arm, engine: Engine) -> np.ndarray
         low, high = np.broadcast_arrays(control.mean, perturbed.mean)
         table = np.empty(high.shape)
         for at in np.ndindex(table.shape):
-            table[at] = reference.welch.log_fold_change(low[at], high[at])
+            table[at] = reference.welch.log_fold_change(float(low[at]), float(high[at]))
         return table
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         before = np.expm1(control.mean) + FOLD_CHANGE_PSEUDOCOUNT

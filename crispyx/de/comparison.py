@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from crispyx._io.genes import GeneStream
-from crispyx._io.paths import prepare_output, resolve_output_path
+from crispyx._io.paths import check_output_name, prepare_output, resolve_output_path
+from crispyx._io.scanpy_format import require_room
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.driver import run_units
@@ -31,7 +32,7 @@ from crispyx._stats.multiple_testing import CORRECTIONS, SCOPES, Correction, Sco
 from crispyx._stats.welch import log_fold_changes
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.storage import load_result
-from crispyx.errors import CrispyxWarning, InputError
+from crispyx.errors import CrispyxWarning, InputError, InputTypeError
 from crispyx.settings import Engine, settings
 
 Tile = dict[str, np.ndarray]
@@ -98,8 +99,8 @@ class Method(Protocol):
     ) -> Tile:
         """Return effect_size, z_score, pvalue and fields of its own (n_groups, n_genes)."""
 
-    def finish(self, stream: GeneStream) -> None:
-        """Warn about what only the whole matrix shows."""
+    def finish(self, stream: GeneStream, store: TileStore) -> None:
+        """Warn about what only the whole matrix, or the whole result, shows."""
 
 
 def select(
@@ -123,10 +124,14 @@ def select(
         ("control_label", "reference", (control_label, reference)),
     ):
         if None not in values:
-            raise TypeError(f"{name!r} and {alias!r} are two names of one argument; give one of them")
+            raise InputTypeError(
+                f"{name!r} and {alias!r} are two names of one argument; give one of them"
+            )
     column = perturbation_column if perturbation_column is not None else groupby
     if column is None:
-        raise TypeError("say which obs column holds the labels: perturbation_column= (or groupby=)")
+        raise InputTypeError(
+            "say which obs column holds the labels: perturbation_column= (or groupby=)"
+        )
     if isinstance(perturbations, str):
         raise InputError(f"perturbations is the text {perturbations!r}; give a list of labels")
     return Selection(
@@ -167,11 +172,13 @@ def rules(
     for name, value in given.items():
         if not value >= 0:
             raise InputError(f"{name} is {value!r}; give a number >= 0 (0 switches it off)")
-    for name, value, allowed in zip(
+        if name.startswith("min_pct_") and value > 1:
+            raise InputError(f"{name} is {value!r}; give a fraction of cells, from 0 to 1")
+    for name, choice, allowed in zip(
         ("corr_method", "corr_scope"), correction, (CORRECTIONS, SCOPES), strict=True
     ):
-        if value not in allowed:
-            raise InputError(f"{name} is {value!r}; choose one of {allowed}")
+        if choice not in allowed:
+            raise InputError(f"{name} is {choice!r}; choose one of {allowed}")
     return Rules(
         ExpressionThresholds(control, perturbed, *min_mean),
         int(min_cells_expressed),
@@ -203,6 +210,8 @@ def compare(
             gene_name_column=selection.gene_name_column,
             perturbations=selection.perturbations,
         )
+        if running.scanpy_format:
+            require_room(screen.groups)
         output = _output(source, method.name, running)
         identity = fingerprint(
             method.name,
@@ -214,17 +223,20 @@ def compare(
                 "control_label": screen.control_label,
                 "gene_name_column": screen.gene_name_column,
                 "perturbations": selection.perturbations,
+                "labels": screen.checksum,
                 "scanpy_format": running.scanpy_format,
                 "engine": engine,
             },
         )
+        inputs = (source.path,) if source.path else ()
+        check_output_name(output, inputs)
         if can_reuse(output, identity, force=running.force):
             return load_result(output)
         columns = method.columns.values()
         per_pair = sum(np.dtype(column.dtype).itemsize for column in columns)
         # The work file and the result stand side by side for a moment.
         needed = len(screen.groups) * len(screen.genes) * (2 * per_pair + 8)
-        prepare_output(output, (source.path,) if source.path else (), needed)
+        prepare_output(output, inputs, needed)
         with writer_lock(output):
             _compute(source, screen, method, limits, running, output, identity, engine)
     return load_result(output)
@@ -293,7 +305,7 @@ def _compute(
             label=method.name,
             show=running.show,
         )
-        method.finish(stream)
+        method.finish(stream, store)
         _write(output, store, screen, method, limits, running, identity, engine)
     finally:
         stream.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,11 @@ from crispyx.de.t_test import t_test
 from crispyx.de.wilcoxon import wilcoxon_test
 from crispyx.errors import InputError
 
-METHODS = {"wilcoxon": wilcoxon_test, "t-test": t_test, "t_test": t_test}
+METHODS: dict[str, Callable[..., RankGenesGroupsResult]] = {
+    "wilcoxon": wilcoxon_test,
+    "t-test": t_test,
+    "t_test": t_test,
+}
 
 
 def rank_genes_groups(

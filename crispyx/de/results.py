@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from crispyx._io.scanpy_format import records
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -175,11 +177,11 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
         """
         full = self.to_full_order_dict()
         names = np.asarray(self.genes, dtype=object)
-        records = {"names": self._records([names[order] for order in self.order])}
+        tables = {"names": records([names[order] for order in self.order], self.groups)}
         for key in ("scores", "logfoldchanges", "pvals", "pvals_adj", "pts", "pts_rest", "auc",
                     "u_stat"):
             rows = zip(full[key], self.order, strict=True)
-            records[key] = self._records([row[order] for row, order in rows])
+            tables[key] = records([row[order] for row, order in rows], self.groups)
         params = {
             "groupby": self.groupby,
             "method": self.method,
@@ -187,10 +189,7 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
             "tie_correct": self.tie_correct,
             "corr_method": self.pvalue_correction,
         }
-        return {"params": params, **records, "full": full}
-
-    def _records(self, rows: list[np.ndarray]) -> np.recarray:
-        return np.rec.fromarrays(rows, names=self.groups)
+        return {"params": params, **tables, "full": full}
 
 
 def sort_order(statistics: np.ndarray) -> np.ndarray:

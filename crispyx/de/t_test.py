@@ -11,6 +11,7 @@ import numpy as np
 
 from crispyx._io.genes import GeneStream
 from crispyx._jobs.results import Column
+from crispyx._jobs.tiles import TileStore
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._stats.moments import Arm
 from crispyx._stats.welch import welch_tests
@@ -32,9 +33,6 @@ class _WelchMethod:
         "pts_rest": Column(np.float32, "pts_rest"),
     }
 
-    def __init__(self) -> None:
-        self._n_silent = 0
-
     def prepare(self, stream: GeneStream) -> None:
         stream.summarize()
         if stream.summary.looks_like_counts:
@@ -46,30 +44,37 @@ class _WelchMethod:
                 stacklevel=5,
             )
             stream.take_log1p()
-        warn_about_negative(stream)
 
     def test(
         self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
     ) -> Tile:
         control, perturbed = arms
         statistic, pvalue = welch_tests(block, control, perturbed, engine)
-        silent = (control.n_expressing == 0) != (perturbed.n_expressing == 0)
-        self._n_silent += int(np.count_nonzero(silent & np.isfinite(statistic)))
         return {
             "effect_size": perturbed.mean - control.mean,
             "z_score": statistic,
             "pvalue": pvalue,
         }
 
-    def finish(self, stream: GeneStream) -> None:
-        if self._n_silent:
+    def finish(self, stream: GeneStream, store: TileStore) -> None:
+        n_silent = sum(np.count_nonzero(_tested_on_one_arm(store, k)) for k in range(store.n_groups))
+        if n_silent:
             warnings.warn(
-                f"in {self._n_silent} tests one arm has no cell that expresses the gene: its variance "
+                f"in {n_silent} tests one arm has no cell that expresses the gene: its variance "
                 "is 0 and Welch's p far too small for rare genes; wilcoxon_test does not have this "
                 "problem, and min_cells_expressed= or the min_pct_ thresholds leave such genes out",
                 CrispyxWarning,
                 stacklevel=5,
             )
+        warn_about_negative(stream)
+
+
+def _tested_on_one_arm(store: TileStore, group: int) -> np.ndarray:
+    """Return the genes of a group with a test though one arm does not express them (n_genes,)."""
+    pts, pts_rest, z = (
+        store.rows(name, group, group + 1)[0] for name in ("pts", "pts_rest", "z_score")
+    )
+    return ((pts == 0) != (pts_rest == 0)) & (np.nan_to_num(z) != 0)
 
 
 def warn_about_negative(stream: GeneStream) -> None:

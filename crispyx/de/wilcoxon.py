@@ -12,6 +12,7 @@ import numpy as np
 
 from crispyx._io.genes import GeneStream
 from crispyx._jobs.results import Column
+from crispyx._jobs.tiles import TileStore
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._stats.moments import Arm
 from crispyx._stats.rank_sum import rank_sum_tests
@@ -53,8 +54,9 @@ class _RankSumMethod:
             effect_size = u / pairs - 0.5
         return {"effect_size": effect_size, "z_score": z, "pvalue": pvalue, "u_statistic": u}
 
-    def finish(self, stream: GeneStream) -> None:
-        if stream.summary.complete and stream.summary.looks_like_counts:
+    def finish(self, stream: GeneStream, store: TileStore) -> None:
+        stream.summarize()
+        if stream.summary.looks_like_counts:
             warnings.warn(
                 f"{stream.source.where} holds counts: ranks then follow the library sizes of the cells "
                 "as well, and logfoldchanges assume log1p data; normalize first "

@@ -57,6 +57,7 @@ class Calls:
         """Return the layer of calls, cells x guides."""
         if self.adata is not None:
             return self.adata.layers["assigned"]
+        assert self.path is not None  # not in memory
         return read_element(self.path, "layers/assigned")
 
 

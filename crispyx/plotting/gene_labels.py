@@ -20,6 +20,7 @@ RADII = (8, 15, 24, 36, 48)
 # Right and left first: a name reads best beside its point.
 ANGLES = (20, 160, -20, 200, 60, 120, -60, -120, 90, -90)
 MAX_CHARACTERS = 24
+GAP = 3.0  # pixels around a name
 
 
 def label_points(
@@ -59,9 +60,7 @@ class _Taken:
 
     def leaves_free(self, box: Bbox, line: Path | None) -> bool:
         frame = self.frame
-        inside = (
-            box.x0 > frame.x0 and box.x1 < frame.x1 and box.y0 > frame.y0 and box.y1 < frame.y1
-        )
+        inside = box.x0 > frame.x0 and box.x1 < frame.x1 and box.y0 > frame.y0 and box.y1 < frame.y1
         if not inside or self._points_in(box):
             return False
         if any(box.overlaps(other) for other in self.boxes):
@@ -100,7 +99,7 @@ def _place(ax: Axes, point: tuple[float, float], name: str, taken: _Taken) -> bo
                 arrowprops=_leader() if far else None,
             )
             text.get_window_extent()  # puts the text in its place, but includes the leader
-            box = Text.get_window_extent(text).padded(1.5)
+            box = Text.get_window_extent(text).padded(GAP)
             end = np.clip(start, box.min, box.max)
             line = Path(np.array([start, end])) if far else None
             if taken.leaves_free(box, line):

@@ -66,7 +66,9 @@ def group_table(data: Any, group: str, key: str) -> GroupTable:
     if isinstance(data, RankGenesGroupsResult):
         row = _position(group, data.groups, "the result")
         genes = np.asarray(data.genes, dtype=object)
-        return GroupTable(group, genes, _float(data.logfoldchanges[row]), _float(data.pvalues_adj[row]))
+        return GroupTable(
+            group, genes, _float(data.logfoldchanges[row]), _float(data.pvalues_adj[row])
+        )
     if getattr(data, "isbacked", True) is False:
         return _in_memory(data, group, key)
     return _in_file(resolve_data_path(data), group, key)
@@ -119,7 +121,9 @@ def _in_memory(adata: Any, group: str, key: str) -> GroupTable:
     if LFC in adata.layers and P_ADJ in adata.layers:
         row = _position(group, adata.obs_names, where)
         genes = adata.var_names.to_numpy(dtype=object)
-        return GroupTable(group, genes, _float(adata.layers[LFC][row]), _float(adata.layers[P_ADJ][row]))
+        return GroupTable(
+            group, genes, _float(adata.layers[LFC][row]), _float(adata.layers[P_ADJ][row])
+        )
     if key not in adata.uns:
         raise _no_result(where, key)
     return _scanpy_table(adata.uns[key], group, where)

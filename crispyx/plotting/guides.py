@@ -15,6 +15,7 @@ from crispyx.plotting.style import (
     UP,
     finish,
     legend_above,
+    mark_threshold,
     panels,
     styled,
     thousands,
@@ -75,11 +76,17 @@ def _umis(ax: Axes, umis: np.ndarray, min_umi: int | None) -> None:
     low, high = umis.min(initial=1e9), umis.max(initial=10.0)
     low = min(low, high)
     edges = np.unique(np.round(np.geomspace(low, high + 1, N_BINS + 1)) - 0.5)
-    ax.hist(umis, bins=edges, color=DOWN, histtype="stepfilled", linewidth=0, label=f"{len(umis):,} cells")
+    ax.hist(
+        umis,
+        bins=edges.tolist(),
+        color=DOWN,
+        histtype="stepfilled",
+        linewidth=0,
+        label=f"{len(umis):,} cells",
+    )
     ax.set_xscale("log")
     if min_umi is not None:
-        style = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 3))}
-        ax.axvline(min_umi - 0.5, label=f"called from {min_umi} UMIs", **style)
+        mark_threshold(ax, min_umi, f"called from {min_umi} UMIs")
     ax.set(title="UMIs of the guide", xlabel="guide UMIs in cells with one guide", ylabel="cells")
     legend_above(ax)
     _plain_powers(ax)
@@ -115,9 +122,11 @@ def _cells_per_guide(ax: Axes, cells: np.ndarray, is_control: np.ndarray) -> Non
         heights = np.sort(cells[chosen])[::-1]
         if len(heights):
             rank = np.arange(drawn + 1, drawn + len(heights) + 1)
-            label = f"{name}: {len(heights):,} guides"
+            label = f"{name}: {len(heights):,} guide{'s' if len(heights) > 1 else ''}"
             # Edges of the same color: no seams between the bars.
-            ax.bar(rank, heights, width=1.0, color=color, edgecolor=color, linewidth=0.4, label=label)
+            ax.bar(
+                rank, heights, width=1.0, color=color, edgecolor=color, linewidth=0.4, label=label
+            )
             drawn += len(heights)
     ax.set(title="Cells per guide", xlabel="guides", ylabel="cells with this guide only")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,8 @@ def whole_number_edges(values: np.ndarray, bins: int) -> np.ndarray:
 
 def draw_kept_and_removed(ax: Axes, values: np.ndarray, kept: np.ndarray, bins: int) -> None:
     """Draw kept values, and all values behind them, labeled with their numbers."""
-    style = {"bins": whole_number_edges(values, bins), "histtype": "stepfilled", "linewidth": 0}
+    style: dict[str, Any] = {"histtype": "stepfilled", "linewidth": 0}
+    style["bins"] = whole_number_edges(values, bins)
     n_kept = int(kept.sum())
     ax.hist(values[kept], color=DOWN, zorder=2, label=f"kept: {n_kept:,}", **style)
     ax.hist(values, color=NEUTRAL, zorder=1, label=f"removed: {len(kept) - n_kept:,}", **style)

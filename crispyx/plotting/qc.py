@@ -9,7 +9,7 @@ import numpy as np
 
 from crispyx.errors import InputError
 from crispyx.plotting.histogram import draw_kept_and_removed
-from crispyx.plotting.style import INK, finish, legend_above, panels, styled, thousands
+from crispyx.plotting.style import finish, legend_above, mark_threshold, panels, styled, thousands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,8 +79,6 @@ def _panel(
 ) -> None:
     draw_kept_and_removed(ax, np.asarray(values), np.asarray(kept, dtype=bool), bins)
     if threshold is not None:
-        # The threshold itself is kept: the line stands just below it.
-        style = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 3))}
-        ax.axvline(threshold - 0.5, label=f"{name} = {threshold:,}", **style)
+        mark_threshold(ax, threshold, f"{name} = {threshold:,}")
     thousands(ax.xaxis)
     thousands(ax.yaxis)

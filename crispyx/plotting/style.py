@@ -27,7 +27,8 @@ UP = "#d55e00"
 DOWN = "#0072b2"
 MARK = "#b3478c"
 
-RC = {
+# Any: matplotlib types each key on its own.
+RC: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -80,12 +81,22 @@ def offscreen(n_panels: int, size: tuple[float, float]) -> np.ndarray:
         return np.atleast_1d(figure.subplots(1, n_panels))
 
 
+def settle_layout(ax: Axes) -> None:
+    """Let the layout engine give the axes their final place."""
+    root_figure(ax).draw_without_rendering()
+
+
+def root_figure(ax: Axes) -> Figure:
+    """Return the whole figure, also when the axes lie in a subfigure."""
+    return ax.figure.canvas.figure
+
+
 def finish(
     axes: np.ndarray, show: bool | None, savepath: str | os.PathLike[str] | None
 ) -> np.ndarray | None:
     """Save and show the figure the axes belong to; return the axes unless it was shown."""
     if savepath is not None:
-        save(axes[0].figure, savepath)
+        save(root_figure(axes[0]), savepath)
     if show:
         import matplotlib.pyplot as plt
 
@@ -127,6 +138,11 @@ def thousands(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
+def mark_threshold(ax: Axes, threshold: int, label: str) -> None:
+    """Draw a vertical line just below a threshold that is itself kept."""
+    ax.axvline(threshold - 0.5, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label=label)
+
+
 def legend_above(ax: Axes) -> None:
     """Put the legend in one row between the title and the axes, where it covers nothing."""
     ax.legend(
@@ -160,7 +176,7 @@ def subtitle(ax: Axes, title: str, lines: list[str]) -> None:
 
 
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a drawing function with the house style and leave the user's matplotlib settings alone."""
+    """Run a drawing function in the house style, and leave matplotlib's settings as they are."""
     from functools import wraps
 
     @wraps(draw)

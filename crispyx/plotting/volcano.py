@@ -10,7 +10,17 @@ import numpy as np
 from crispyx.errors import InputError
 from crispyx.plotting.gene_labels import label_points
 from crispyx.plotting.group_table import GroupTable, frame_table, group_table
-from crispyx.plotting.style import DOWN, LINE, NEUTRAL, UP, finish, panels, styled, subtitle
+from crispyx.plotting.style import (
+    DOWN,
+    LINE,
+    NEUTRAL,
+    UP,
+    finish,
+    panels,
+    settle_layout,
+    styled,
+    subtitle,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +30,8 @@ if TYPE_CHECKING:
 CEILING = 300.0
 # A gene seen in one arm only has a fold change that tells nothing but the pseudocount.
 MAX_LFC = 10.0
+# Beyond this a vector format would store each point; they become a picture within it.
+MANY_POINTS = 5000
 
 
 @styled
@@ -76,20 +88,17 @@ def plot_volcano(
     if de_df is None and (data is None or group is None):
         raise InputError("give either de_df=, or data= and group=")
     if not (p_cut > 0 and lfc_cut >= 0):
-        raise InputError(f"p_cut is {p_cut!r} and lfc_cut {lfc_cut!r}; give p_cut > 0, lfc_cut >= 0")
-    if de_df is None:
-        table = group_table(data, str(group), key)
-    else:
-        table = frame_table(de_df, group)
+        raise InputError(
+            f"p_cut is {p_cut!r} and lfc_cut {lfc_cut!r}; give p_cut > 0, lfc_cut >= 0"
+        )
+    table = group_table(data, str(group), key) if de_df is None else frame_table(de_df, group)
     axes = panels(ax, 1, (6.4, 5.2))
     _draw(axes[0], table, p_cut, lfc_cut, n_labels)
     drawn = finish(axes, show, savepath)
     return None if drawn is None else drawn[0]
 
 
-def _draw(
-    ax: Axes, table: GroupTable, p_cut: float, lfc_cut: float, n_labels: int
-) -> None:
+def _draw(ax: Axes, table: GroupTable, p_cut: float, lfc_cut: float, n_labels: int) -> None:
     tested = np.isfinite(table.logfoldchanges) & np.isfinite(table.pvalues)
     lfc, p = table.logfoldchanges[tested], table.pvalues[tested]
     height = np.minimum(-np.log10(np.maximum(p, 10**-CEILING)), CEILING)
@@ -99,7 +108,11 @@ def _draw(
     up, down = significant & (lfc > 0), significant & (lfc < 0)
     for chosen, color, size in ((~(up | down), NEUTRAL, 14), (down, DOWN, 22), (up, UP, 22)):
         inner, edge = chosen & (np.abs(lfc) <= limit), chosen & (np.abs(lfc) > limit)
-        style = {"color": color, "linewidths": 0, "rasterized": bool(chosen.sum() > 5000)}
+        style: dict[str, Any] = {
+            "color": color,
+            "linewidths": 0,
+            "rasterized": bool(chosen.sum() > MANY_POINTS),
+        }
         ax.scatter(x[inner], height[inner], s=size, alpha=0.85, **style)
         for side, marker in ((edge & (lfc > 0), ">"), (edge & (lfc < 0), "<")):
             if side.any():
@@ -115,7 +128,7 @@ def _draw(
     _describe(ax, table, (up, down, ~tested, np.abs(lfc) > limit), p_cut, lfc_cut)
     if table.genes is not None and n_labels > 0:
         # Names are placed in pixels: the layout has to be settled first.
-        ax.figure.draw_without_rendering()
+        settle_layout(ax)
         first = np.lexsort((-np.abs(lfc), p))
         first = first[significant[first]][:n_labels]
         names = table.genes[tested][first]

@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing (see :func:`crispyx.report.inline_svg`) with its caption and its text alternative."""
+    """A drawing (see :func:`crispyx.report.inline_svg`), its caption and its text alternative."""
 
     svg: str
     caption: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 MAX_LFC = 10.0
 
 
@@ -29,8 +30,10 @@ def lfc_text(value: float) -> str:
     """Return a signed log2 fold change; beyond 10 only that it is."""
     if not math.isfinite(value):
         return NOTHING
-    sign = "−" if value < 0 else "+"
-    return f"{'<' if value < 0 else '>'} {sign}10" if abs(value) > MAX_LFC else f"{sign}{abs(value):.2f}"
+    sign = MINUS if value < 0 else "+"
+    if abs(value) > MAX_LFC:
+        return f"{'<' if value < 0 else '>'} {sign}{MAX_LFC:g}"
+    return f"{sign}{abs(value):.2f}"
 
 
 def percent_text(fraction: float) -> str:

@@ -31,7 +31,11 @@
       const button = document.createElement("button");
       button.type = "button";
       button.setAttribute("aria-label", `Sort by ${head.textContent}`);
-      head.appendChild(button);
+      // The arrow stays on the line of the last word.
+      const words = head.textContent.split(" ");
+      const last = document.createElement("span");
+      last.append(words.pop(), button);
+      head.replaceChildren(words.map((word) => word + " ").join(""), last);
       head.title = "Sort by this column";
       head.addEventListener("click", () => {
         const falling = head.getAttribute("aria-sort") === "ascending";

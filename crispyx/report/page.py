@@ -130,9 +130,7 @@ def _targets(expression: DifferentialExpression) -> Markup:
     text = paragraphs(expression.on_target)
     if all(one.target is None for one in expression.perturbations):
         return text
-    table = target_table(
-        expression.perturbations, expression.alpha, len(expression.result.genes)
-    )
+    table = target_table(expression.perturbations, expression.alpha, len(expression.result.genes))
     return join([text, table])
 
 

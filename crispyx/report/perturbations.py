@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class TargetEffect:
     """What a perturbation does to the gene it is aimed at.
 
-    ``rank`` is the place of the gene among all, by absolute test statistic; ``pts`` and ``pts_rest``
-    are the fractions of perturbed and of control cells with a count. NaN and None where untested.
+    ``rank`` is the place of the gene among all, by absolute test statistic; ``pts`` and
+    ``pts_rest`` are the fractions of perturbed and of control cells with a count. NaN and None
+    where untested.
     """
 
     gene: str

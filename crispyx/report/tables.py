@@ -28,6 +28,7 @@ def plain_table(table: Table) -> Markup:
         for row in table.rows
     )
     return _framed(
+        table.caption,
         element("table", element("caption", table.caption), _head(head), element("tbody", body)),
         "frame small",
     )
@@ -109,7 +110,9 @@ def _target_row(name: str, target: TargetEffect, alpha: float, n_genes: int) -> 
         element("td", _bar(target.logfoldchange), class_="bar"),
         _number(p_text(target.pvalue), target.pvalue),
         _number(p_text(target.pvalue_adj), target.pvalue_adj),
-        _number(NOTHING if rank is None else count_text(rank), n_genes + 1 if rank is None else rank),
+        _number(
+            NOTHING if rank is None else count_text(rank), n_genes + 1 if rank is None else rank
+        ),
         _number(percent_text(target.pts_rest), target.pts_rest),
         _number(percent_text(target.pts), target.pts),
         element("td", verdict, class_=f"verdict {_tone(verdict)}"),
@@ -130,7 +133,9 @@ def _bar(lfc: float, limit: float = 3.0) -> Markup:
         class_="down" if lfc < 0 else "up",
     )
     zero = element("line", x1="40", x2="40", y1="0", y2="14", class_="zero")
-    return element("svg", bar, zero, viewBox="0 0 80 14", width="80", height="14", aria_hidden="true")
+    return element(
+        "svg", bar, zero, viewBox="0 0 80 14", width="80", height="14", aria_hidden="true"
+    )
 
 
 def _tone(verdict: str) -> str:
@@ -143,9 +148,7 @@ def _number(text: str, value: float) -> Markup:
     return element("td", text, class_="number", data_sort=key)
 
 
-def _sortable(
-    name: str, caption: str, columns: Sequence[tuple[str, str]], body: Markup
-) -> Markup:
+def _sortable(name: str, caption: str, columns: Sequence[tuple[str, str]], body: Markup) -> Markup:
     cells = join(
         element("th", title, scope="col", data_kind=kind if kind != "none" else None)
         if title
@@ -153,6 +156,7 @@ def _sortable(
         for title, kind in columns
     )
     return _framed(
+        caption,
         element(
             "table",
             element("caption", caption),
@@ -160,7 +164,7 @@ def _sortable(
             element("tbody", body),
             id=f"table-{name}",
             class_="sortable",
-        )
+        ),
     )
 
 
@@ -168,6 +172,6 @@ def _head(row: Markup) -> Markup:
     return element("thead", row)
 
 
-def _framed(table: Markup, kind: str = "frame") -> Markup:
+def _framed(caption: str, table: Markup, kind: str = "frame") -> Markup:
     # Wide tables scroll within their frame; focusable so that the keyboard reaches them.
-    return element("div", table, class_=kind, tabindex="0")
+    return element("div", table, class_=kind, role="region", aria_label=caption, tabindex="0")

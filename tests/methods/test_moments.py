@@ -73,9 +73,8 @@ def test_equal_values_have_variance_zero_exactly(value: float, n: int) -> None:
 @pytest.mark.parametrize("engine", ["compiled", "reference"])
 @pytest.mark.parametrize("rest", [0.0, 0.1])
 def test_cells_outside_a_group_that_are_all_equal_do_not_vary(rest: float, engine) -> None:
-    block = Design([[1], [1], [1], [], [], [], []], 2, pooled=True).block(
-        np.array([[0.3, 0.7, 1.9, rest, rest, rest, rest]]).T
-    )
+    values = np.array([[0.3, 0.7, 1.9, rest, rest, rest, rest]]).T
+    block = Design([[1]] * 3 + [[]] * 4, 2, pool=[True] * 7).block(values)
     control, _ = comparison_arms(block, engine)
     assert (control.mean[0, 0], control.variance[0, 0]) == (pytest.approx(rest, rel=1e-15), 0)
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from crispyx._io.atomic import write_text
 from crispyx.errors import InputError, OutputExistsError
@@ -71,26 +71,31 @@ class OutputFolder:
         """Remove what an earlier run made and this one did not."""
         for name in sorted(set(self._earlier) - set(self._made)):
             path = self.root / name
-            path.unlink(missing_ok=True)
+            if not path.is_file():
+                continue
+            path.unlink()
             with suppress(OSError):  # not empty, or already gone
                 path.parent.rmdir()
         self._write(set(self._made))
 
     def _read(self) -> list[str]:
         try:
-            names = json.loads((self.root / MANIFEST).read_text(encoding="utf-8"))["files"]
+            listed = json.loads((self.root / MANIFEST).read_text(encoding="utf-8"))["files"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return []
-        # Only plain names below the folder: the list must not reach files elsewhere.
-        return [
-            name
-            for name in names
-            if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
-        ]
+        return [name for name in listed if _is_inside(name)] if isinstance(listed, list) else []
 
     def _write(self, names: set[str]) -> None:
         text = json.dumps({"made by": "crispyx demo", "files": sorted(names)}, indent=1)
         write_text(self.root / MANIFEST, text + "\n")
+
+
+def _is_inside(name: object) -> bool:
+    """Tell whether a listed name is a path below the folder: the list must reach nothing else."""
+    if not isinstance(name, str):
+        return False
+    path = PurePath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def file_name(label: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def choose_screen(choice: str, simulated_folder: Callable[[], Path]) -> ChosenSc
             raise
         return _simulated(
             simulated_folder(),
-            f"Simulated data, because the real screen cannot be had here: {error}",
+            f"Simulated data, because the real screen cannot be had here: {in_short(error)}",
         )
     where = {
         "CRISPYX_DATA_DIR": "read from the folder that CRISPYX_DATA_DIR names",
@@ -72,6 +73,17 @@ def choose_screen(choice: str, simulated_folder: Callable[[], Path]) -> ChosenSc
     }[dataset.source]
     reason = f"Real data: the screen of Schraivogel et al. (2020), {where}"
     return ChosenScreen(dataset, reason, ENHANCER_GENES)
+
+
+def in_short(error: MissingFileError) -> str:
+    """Return what went wrong without addresses, asides and ways out.
+
+    The whole message is what ``--data schraivogel`` ends with.
+    """
+    text = " ".join(str(error).split()).partition(". Try again")[0]
+    text = text.removeprefix("data set 'schraivogel': ")
+    text = re.sub(r" \([^)]*\)", "", text)
+    return re.sub(r"https?://([^/\s]+)[^\s:]*", r"\1", text)
 
 
 def _simulated(folder: Path, reason: str) -> ChosenScreen:

@@ -58,9 +58,9 @@ def report_content(
         methods=_methods(analysis),
         references=(screen.dataset.citation, *REFERENCES),
         next_paragraphs=(
-            "Put the names of your files and guides into these lines. Every step writes an .h5ad file "
-            "beside its input that scanpy and anndata open as well; memory use stays bounded however "
-            "many cells there are.",
+            "Put the names of your files and guides into these lines. Every step writes an "
+            ".h5ad file beside its input that scanpy and anndata open as well; memory use "
+            "stays bounded however many cells there are.",
         ),
         next_code=OWN_DATA,
         files=(*files, *pictures.files),
@@ -116,21 +116,22 @@ def _guides(analysis: Analysis, pictures: Pictures) -> Section:
     )
     return Section(
         paragraphs=(
-            f"A guide counts as present in a cell when at least {MIN_UMI} of its UMIs were seen there; "
-            "fewer are taken for ambient RNA or index swaps. Only cells with exactly one guide go on: "
-            "with several, an effect cannot be ascribed to one of them.",
+            f"A guide counts as present in a cell when at least {MIN_UMI} of its UMIs were seen "
+            "there; fewer are taken for ambient RNA or index swaps. Only cells with exactly "
+            "one guide go on: with several, an effect cannot be ascribed to one of them.",
         ),
         table=Table("Guides per cell", ("Cells with", "Cells", "Share", "In the analysis"), rows),
         figure=Figure(
             svg=pictures.guide_calls,
             caption=(
-                "Left: UMIs of the called guide; a clear hump to the right of the dashed line means "
-                "that calls hardly depend on the threshold. Middle: number of guides called per cell. "
-                "Right: cells of every guide; very uneven bars point to an uneven guide pool."
+                "Left: UMIs of the called guide; a clear hump to the right of the dashed line "
+                "means that calls hardly depend on the threshold. Middle: number of guides "
+                "called per cell. Right: cells of every guide; very uneven bars point to an "
+                "uneven guide pool."
             ),
             alternative=(
-                "Three bar charts: UMIs of the called guide, guides called per cell "
-                f"(none {counts.none:,}, one {counts.one:,}, several {counts.several:,}), and cells "
+                "Three bar charts: UMIs of the called guide, guides called per cell (none "
+                f"{counts.none:,}, one {counts.one:,}, several {counts.several:,}), and cells "
                 "per guide"
             ),
         ),
@@ -177,8 +178,8 @@ def _quality(analysis: Analysis, pictures: Pictures) -> Section:
     )
     return Section(
         paragraphs=(
-            f"The limits suit a panel of {n_genes:,} genes: a cell must show a quarter of the genes, "
-            f"but not more than 100 of them; perturbations and genes need "
+            f"The limits suit a panel of {n_genes:,} genes: a cell must show a quarter of the "
+            "genes, but not more than 100 of them; perturbations and genes need "
             f"{limits.min_cells_per_gene} cells, about where the normal approximation of the "
             "rank-sum test can be relied on.",
             *([removed.strip()] if removed else []),
@@ -201,10 +202,10 @@ def _quality(analysis: Analysis, pictures: Pictures) -> Section:
 def _expression(analysis: Analysis) -> DifferentialExpression:
     gene, share = analysis.composition.gene, analysis.composition.share
     paragraphs = [
-        f"Every perturbation is compared with the {analysis.labels[analysis.control]:,} control cells "
-        f"({analysis.control}), gene by gene, by Wilcoxon's rank-sum test on normalized expression. "
-        f"{plural(analysis.n_hits, 'pair')} of perturbation and gene differ at adj p ≤ {ALPHA:g}. Click "
-        "a column to sort, a perturbation to see its volcano plot.",
+        f"Every perturbation is compared with the {analysis.labels[analysis.control]:,} control "
+        f"cells ({analysis.control}), gene by gene, by Wilcoxon's rank-sum test on normalized "
+        f"expression. {plural(analysis.n_hits, 'pair')} of perturbation and gene differ at adj "
+        f"p ≤ {ALPHA:g}. Click a column to sort, a perturbation to see its volcano plot.",
     ]
     if share >= DOMINANT:
         paragraphs.append(
@@ -213,14 +214,14 @@ def _expression(analysis: Analysis) -> DifferentialExpression:
             f"{gene}, all other genes take a larger share and look raised without being so."
         )
     on_target = [
-        f"{plural(len(analysis.aimed), 'perturbation')} are aimed at a gene that is measured, or at an "
-        f"enhancer of one. {len(analysis.lowered)} of them lower it at adj p ≤ {ALPHA:g}; for "
-        f"{len(analysis.first)} it is the strongest change of all genes.",
+        f"{plural(len(analysis.aimed), 'perturbation')} are aimed at a gene that is measured, "
+        f"or at an enhancer of one. {len(analysis.lowered)} of them lower it at adj p ≤ "
+        f"{ALPHA:g}; for {len(analysis.first)} it is the strongest change of all genes.",
     ]
     if analysis.screen.target_genes:
         on_target.append(
-            "Perturbations that end in a letter are single guides against an enhancer: of GATA1, MYC, "
-            "ZFPM2, and HS2, which drives HBE1."
+            "Perturbations that end in a letter are single guides against an enhancer: of "
+            "GATA1, MYC, ZFPM2, and HS2, which drives HBE1."
         )
     return DifferentialExpression(
         paragraphs=tuple(paragraphs),
@@ -235,19 +236,21 @@ def _methods(analysis: Analysis) -> tuple[str, ...]:
     limits, screen = analysis.thresholds, analysis.screen
     return (
         f"{_sentence(screen.reason)} {_sentence(screen.dataset.origin.partition(': ')[2])}",
-        f"Guide calls: a guide is called in a cell when it has at least {MIN_UMI} UMIs (rule “umi”; "
-        "docs/methods/guide_rules.md). Cells were matched to expression by barcode; cells without or "
-        "with several guides have no perturbation and are in no comparison.",
-        f"Quality control: cells with at least {limits.min_genes} genes, then perturbations with at "
-        f"least {limits.min_cells_per_perturbation} such cells (the control is always kept), then genes "
-        f"detected in at least {limits.min_cells_per_gene} of the cells left (docs/methods/qc.md).",
-        "Normalization: the counts of every cell divided by their sum, times 10,000, then log(1 + x) "
-        "(docs/methods/normalize.md).",
-        "Test: two-sided Mann–Whitney U test of perturbed against control cells, normal approximation "
-        "with tie correction, without continuity correction (docs/methods/rank_sum.md). Genes low in "
-        "both arms are not tested (docs/methods/expression_filter.md). log2FC is the log2 ratio of "
-        "mean normalized expression, back on the scale of counts. p-values are corrected by "
-        "Benjamini–Hochberg within each perturbation (docs/methods/multiple_testing.md).",
+        f"Guide calls: a guide is called in a cell when it has at least {MIN_UMI} UMIs (rule "
+        "“umi”; docs/methods/guide_rules.md). Cells were matched to expression by barcode; "
+        "cells without or with several guides have no perturbation and are in no comparison.",
+        f"Quality control: cells with at least {limits.min_genes} genes, then perturbations "
+        f"with at least {limits.min_cells_per_perturbation} such cells (the control is always "
+        f"kept), then genes detected in at least {limits.min_cells_per_gene} of the cells left "
+        "(docs/methods/qc.md).",
+        "Normalization: the counts of every cell divided by their sum, times 10,000, then "
+        "log(1 + x) (docs/methods/normalize.md).",
+        "Test: two-sided Mann-Whitney U test of perturbed against control cells, normal "
+        "approximation with tie correction, without continuity correction "
+        "(docs/methods/rank_sum.md). Genes low in both arms are not tested "
+        "(docs/methods/expression_filter.md). log2FC is the log2 ratio of mean normalized "
+        "expression, back on the scale of counts. p-values are corrected by Benjamini-Hochberg "
+        "within each perturbation (docs/methods/multiple_testing.md).",
     )
 
 

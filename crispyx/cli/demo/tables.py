@@ -26,14 +26,18 @@ def write_tables(analysis: Analysis, folder: OutputFolder) -> list[OutputFile]:
         with atomic_path(folder.path(f"tables/{name}.csv")) as work:
             table.to_csv(work, index=False)
     return [
-        OutputFile("tables/perturbations.csv", "one row per perturbation: hits, top gene, own target"),
+        OutputFile(
+            "tables/perturbations.csv", "one row per perturbation: hits, top gene, own target"
+        ),
         OutputFile("tables/differential_expression.csv", "one row per perturbation and gene"),
         OutputFile("tables/guide_calls.csv", "one row per cell: the guide called in it"),
-        OutputFile("data/guide_calls.h5ad", "guide counts and calls, cells × guides"),
-        OutputFile("data/expression_with_guides.h5ad", "expression counts with guide and perturbation"),
+        OutputFile("data/guide_calls.h5ad", "guide counts and calls, cells x guides"),
+        OutputFile(
+            "data/expression_with_guides.h5ad", "expression counts with guide and perturbation"
+        ),
         OutputFile("data/crispyx_filtered.h5ad", "counts after quality control"),
         OutputFile("data/crispyx_normalized_log1p.h5ad", "normalized expression"),
-        OutputFile("data/crispyx_wilcoxon.h5ad", "Wilcoxon results, perturbations × genes"),
+        OutputFile("data/crispyx_wilcoxon.h5ad", "Wilcoxon results, perturbations x genes"),
     ]
 
 

@@ -18,7 +18,7 @@ def plural(n: int, word: str) -> str:
 
 def percent(part: float, whole: float = 1.0) -> str:
     """Return a share in percent."""
-    return f"{100 * part / whole:.1f}\u00a0%" if whole else "–"
+    return f"{100 * part / whole:.1f}\u00a0%" if whole else "-"
 
 
 def findings(analysis: Analysis) -> list[str]:
@@ -27,11 +27,12 @@ def findings(analysis: Analysis) -> list[str]:
     changing = sum(one.n_hits > 0 for one in analysis.perturbations)
     n = len(analysis.perturbations)
     points = [
-        f"{counts.one:,} of {counts.total:,} cells ({percent(counts.one, counts.total)}) carry exactly "
-        f"one guide. {counts.several:,} with several guides and {counts.none:,} without any were left "
-        "out.",
-        f"{analysis.n_cells:,} cells, {analysis.n_genes:,} genes and {plural(n, 'perturbation')} passed "
-        f"quality control; {analysis.labels[analysis.control]:,} control cells serve for comparison.",
+        f"{counts.one:,} of {counts.total:,} cells ({percent(counts.one, counts.total)}) carry "
+        f"exactly one guide. {counts.several:,} with several guides and {counts.none:,} without "
+        "any were left out.",
+        f"{analysis.n_cells:,} cells, {analysis.n_genes:,} genes and "
+        f"{plural(n, 'perturbation')} passed quality control; "
+        f"{analysis.labels[analysis.control]:,} control cells serve for comparison.",
         f"{changing} of {plural(n, 'perturbation')} change at least one gene, "
         f"{plural(analysis.n_hits, 'change')} in all at adj p ≤ {ALPHA:g}. "
         f"The most changes: {_strongest(analysis)}.",
@@ -40,9 +41,10 @@ def findings(analysis: Analysis) -> list[str]:
     if analysis.planted is not None:
         found = analysis.planted
         points.append(
-            f"The simulation knows the truth: {found.n_planted:,} of the {found.n_hits:,} changes found "
-            f"({percent(found.n_planted, found.n_hits)}) were planted. The others are chance, or slight "
-            "shifts of many genes that follow when an abundant gene changes its share of the counts."
+            f"The simulation knows the truth: {found.n_planted:,} of the {found.n_hits:,} "
+            f"changes found ({percent(found.n_planted, found.n_hits)}) were planted. The others "
+            "are chance, or slight shifts of many genes that follow when an abundant gene "
+            "changes its share of the counts."
         )
     else:
         points.extend(known_targets(analysis))
@@ -53,8 +55,8 @@ def on_target(analysis: Analysis) -> str:
     """Say how many perturbations lower their own target."""
     aimed, lowered, first = len(analysis.aimed), len(analysis.lowered), len(analysis.first)
     return (
-        f"{lowered} of {plural(aimed, 'perturbation')} whose target is measured lower it; for {first} it "
-        "is the strongest change of all genes."
+        f"{lowered} of {plural(aimed, 'perturbation')} whose target is measured lower it; for "
+        f"{first} it is the strongest change of all genes."
     )
 
 
@@ -63,7 +65,9 @@ def known_targets(analysis: Analysis) -> list[str]:
     found = [one for one in analysis.perturbations if one.perturbation in KNOWN]
     if not found:
         return []
-    parts = [_known(one, analysis.n_genes) for one in sorted(found, key=lambda one: one.perturbation)]
+    parts = [
+        _known(one, analysis.n_genes) for one in sorted(found, key=lambda one: one.perturbation)
+    ]
     return [f"Known effects come out as they should: {'; '.join(parts)}."]
 
 
@@ -73,8 +77,8 @@ def _known(one: PerturbationSummary, n_genes: int) -> str:
         return f"{one.perturbation} is not measured"
     return (
         f"guides against {one.perturbation} change {target.gene} by log2FC "
-        f"{lfc_text(target.logfoldchange)} (adj p {p_text(target.pvalue_adj)}, rank {target.rank} of "
-        f"{n_genes:,} genes)"
+        f"{lfc_text(target.logfoldchange)} (adj p {p_text(target.pvalue_adj)}, rank "
+        f"{target.rank} of {n_genes:,} genes)"
     )
 
 

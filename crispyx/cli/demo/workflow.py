@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crispyx._io.atomic import atomic_path
 from crispyx.cli.demo.analysis import (
     ALPHA,
     MIN_UMI,
@@ -18,6 +19,7 @@ from crispyx.cli.demo.analysis import (
     Composition,
     GuideCounts,
     PlantedEffects,
+    Thresholds,
     thresholds_for,
 )
 from crispyx.cli.demo.outputs import OutputFolder
@@ -28,7 +30,7 @@ from crispyx.cli.demo.tables import write_tables
 from crispyx.data import AnnData, load_obs, normalize_total_log1p
 from crispyx.de import RankGenesGroupsResult, wilcoxon_test
 from crispyx.guides import add_to, assign, join_summary
-from crispyx.qc import quality_control_summary
+from crispyx.qc import QualityControlResult, quality_control_summary
 from crispyx.report import PerturbationSummary, summarize_perturbations, write_report
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 COLUMN = "perturbation"
+FILTERED = "data/crispyx_filtered.h5ad"
 N_STEPS = 8
 
 
@@ -108,21 +111,22 @@ def run_demo(options: DemoOptions, say: Say = lambda text: None) -> DemoOutcome:
 
 
 def _simulated_folder(folder: OutputFolder) -> Path:
-    names = ("expression", "guides", "truth")
-    return [folder.path(f"data/simulated/{name}.h5ad") for name in names][0].parent
+    for name in ("guides", "truth"):
+        folder.path(f"data/simulated/{name}.h5ad")
+    return folder.path("data/simulated/expression.h5ad").parent
 
 
 def _analyze(screen: ChosenScreen, folder: OutputFolder, step: _Steps) -> Analysis:
-    dataset = screen.dataset
-    control = dataset.control_label
+    control = str(screen.dataset.control_label)
     with step(f"Calling guides: every guide with at least {MIN_UMI} UMIs"):
-        calls = assign(dataset.guides, "umi", umi_threshold=MIN_UMI)
-        calls.write_h5ad(folder.path("data/guide_calls.h5ad"))
+        calls = assign(screen.dataset.guides, "umi", umi_threshold=MIN_UMI)
+        with atomic_path(folder.path("data/guide_calls.h5ad")) as work:
+            calls.write_h5ad(work)
     with step("Joining the calls with expression"):
         joined = add_to(
-            dataset.expression,
+            screen.dataset.expression,
             calls,
-            targets=dataset.guide_to_target,
+            targets=screen.dataset.guide_to_target,
             control_label=control,
             output_path=folder.path("data/expression_with_guides.h5ad"),
             overwrite=True,
@@ -130,30 +134,9 @@ def _analyze(screen: ChosenScreen, folder: OutputFolder, step: _Steps) -> Analys
         )
     with step("Quality control"):
         thresholds = thresholds_for(joined.n_vars)
-        labels_before = _labels(joined)
-        quality = quality_control_summary(
-            joined,
-            min_genes=thresholds.min_genes,
-            min_cells_per_perturbation=thresholds.min_cells_per_perturbation,
-            min_cells_per_gene=thresholds.min_cells_per_gene,
-            perturbation_column=COLUMN,
-            control_label=control,
-            output_path=folder.path("data/crispyx_filtered.h5ad"),
-            force=True,
-        )
-    filtered = quality.filtered
-    with step("Normalizing: counts per 10,000, then log(1 + x)"):
-        normalized = normalize_total_log1p(
-            filtered, folder.path("data/crispyx_normalized_log1p.h5ad"), verbose=False
-        )
-    with step("Testing every perturbation against the control (Wilcoxon)"):
-        result = wilcoxon_test(
-            normalized,
-            perturbation_column=COLUMN,
-            control_label=control,
-            output_path=folder.path("data/crispyx_wilcoxon.h5ad"),
-            force=True,
-        )
+        quality = _filter(joined, control, thresholds, folder)
+    filtered = AnnData(folder.path(FILTERED))
+    result = _compare(filtered, control, folder, step)
     labels = _labels(filtered)
     perturbations = summarize_perturbations(
         result, labels, target_genes=screen.target_genes, alpha=ALPHA
@@ -166,13 +149,44 @@ def _analyze(screen: ChosenScreen, folder: OutputFolder, step: _Steps) -> Analys
         thresholds=thresholds,
         gene_names=[str(gene) for gene in joined.var_names],
         quality=quality,
-        labels_before=labels_before,
+        labels_before=_labels(joined),
         labels=labels,
         composition=_composition(filtered),
         result=result,
         perturbations=_ranked(perturbations),
         planted=_planted(screen, result),
     )
+
+
+def _filter(
+    joined: AnnData, control: str, thresholds: Thresholds, folder: OutputFolder
+) -> QualityControlResult:
+    return quality_control_summary(
+        joined,
+        min_genes=thresholds.min_genes,
+        min_cells_per_perturbation=thresholds.min_cells_per_perturbation,
+        min_cells_per_gene=thresholds.min_cells_per_gene,
+        perturbation_column=COLUMN,
+        control_label=control,
+        output_path=folder.path(FILTERED),
+        force=True,
+    )
+
+
+def _compare(
+    filtered: AnnData, control: str, folder: OutputFolder, step: _Steps
+) -> RankGenesGroupsResult:
+    with step("Normalizing: counts per 10,000, then log(1 + x)"):
+        output = folder.path("data/crispyx_normalized_log1p.h5ad")
+        normalized = normalize_total_log1p(filtered, output, verbose=False, force=True)
+    with step("Testing every perturbation against the control (Wilcoxon)"):
+        return wilcoxon_test(
+            normalized,
+            perturbation_column=COLUMN,
+            control_label=control,
+            output_path=folder.path("data/crispyx_wilcoxon.h5ad"),
+            force=True,
+        )
 
 
 def _labels(data: AnnData) -> dict[str, int]:

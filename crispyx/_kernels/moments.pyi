@@ -1,0 +1,12 @@
+# Types of moments.pyx; the arrays are described there.
+import numpy as np
+
+def group_moments(
+    values: np.ndarray,
+    run_ptr: np.ndarray,
+    group_sizes: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    n_expressing: np.ndarray,
+    n_threads: int,
+) -> None: ...

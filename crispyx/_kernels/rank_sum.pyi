@@ -1,0 +1,16 @@
+# Types of rank_sum.pyx; the arrays are described there.
+import numpy as np
+
+def rank_sum(
+    values: np.ndarray,
+    run_ptr: np.ndarray,
+    group_sizes: np.ndarray,
+    tie_correct: bool,
+    pooled: bool,
+    sorted_scratch: np.ndarray,
+    count_scratch: np.ndarray,
+    u: np.ndarray,
+    z: np.ndarray,
+    pvalue: np.ndarray,
+    n_threads: int,
+) -> None: ...
