@@ -146,11 +146,9 @@ def _label(value: Any) -> str | None:
 
 def _array(dataset: h5py.Dataset) -> np.ndarray:
     if h5py.check_string_dtype(dataset.dtype) is not None:
-        return np.asarray(dataset.asstr()[()], dtype=object)
-    values = dataset[()]
-    if values.dtype.kind == "S":
-        return np.array([v.decode() for v in values], dtype=object)
-    return values
+        # Files that call their text ASCII may hold UTF-8 all the same.
+        return np.asarray(dataset.asstr("utf-8")[()], dtype=object)
+    return dataset[()]
 
 
 def _decode(codes: np.ndarray, categories: np.ndarray, where: str) -> np.ndarray:

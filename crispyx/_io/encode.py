@@ -15,17 +15,18 @@ import numpy as np
 TEXT = h5py.string_dtype("utf-8")
 
 
-def _mark(node: h5py.HLObject, kind: str, version: str) -> None:
+def mark(node: h5py.HLObject, kind: str, version: str) -> None:
+    """Write the two attributes that tell anndata how an element is stored."""
     node.attrs["encoding-type"] = kind
     node.attrs["encoding-version"] = version
 
 
 def start_file(file: h5py.File) -> None:
     """Mark a file as AnnData and create the (empty) containers that readers expect."""
-    _mark(file, "anndata", "0.1.0")
+    mark(file, "anndata", "0.1.0")
     for name in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
         if name not in file:
-            _mark(file.create_group(name), "dict", "0.1.0")
+            mark(file.create_group(name), "dict", "0.1.0")
 
 
 def write_array(group: h5py.Group, name: str, values: np.ndarray) -> None:
@@ -33,9 +34,9 @@ def write_array(group: h5py.Group, name: str, values: np.ndarray) -> None:
     values = np.asarray(values)
     if values.dtype.kind in "OUS":
         node = group.create_dataset(name, data=values.astype(object), dtype=TEXT)
-        _mark(node, "string-array", "0.2.0")
+        mark(node, "string-array", "0.2.0")
     else:
-        _mark(group.create_dataset(name, data=values), "array", "0.2.0")
+        mark(group.create_dataset(name, data=values), "array", "0.2.0")
 
 
 def write_value(group: h5py.Group, name: str, value: Any) -> None:
@@ -48,13 +49,13 @@ def write_value(group: h5py.Group, name: str, value: Any) -> None:
     """
     if isinstance(value, Mapping):
         child = group.create_group(name)
-        _mark(child, "dict", "0.1.0")
+        mark(child, "dict", "0.1.0")
         for key, item in value.items():
             write_value(child, str(key), item)
     elif isinstance(value, str):
-        _mark(group.create_dataset(name, data=value, dtype=TEXT), "string", "0.2.0")
+        mark(group.create_dataset(name, data=value, dtype=TEXT), "string", "0.2.0")
     elif isinstance(value, (bool, int, float, np.generic)):
-        _mark(group.create_dataset(name, data=value), "numeric-scalar", "0.2.0")
+        mark(group.create_dataset(name, data=value), "numeric-scalar", "0.2.0")
     elif isinstance(value, (list, tuple, np.ndarray)):
         write_array(group, name, np.asarray(value))
     else:
@@ -70,7 +71,7 @@ def write_frame(
 ) -> None:
     """Write a table of columns (n,) with a text index (n,)."""
     frame = group.create_group(name)
-    _mark(frame, "dataframe", "0.2.0")
+    mark(frame, "dataframe", "0.2.0")
     frame.attrs["_index"] = index_name
     frame.attrs.create("column-order", np.array(list(columns), dtype=object), dtype=TEXT)
     # A column of the index's own name repeats it: as in anndata, one dataset is both.
@@ -83,7 +84,7 @@ def create_array(
 ) -> h5py.Dataset:
     """Create an array that is filled later."""
     node = parent.create_dataset(name, shape=shape, dtype=dtype)
-    _mark(node, "array", "0.2.0")
+    mark(node, "array", "0.2.0")
     return node
 
 
@@ -115,7 +116,7 @@ def create_compressed(
         HDF5 filter; None stores contiguously.
     """
     node = parent.create_group(name)
-    _mark(node, f"{layout}_matrix", "0.1.0")
+    mark(node, f"{layout}_matrix", "0.1.0")
     node.attrs["shape"] = np.array(shape, dtype=np.int64)
     chunks = (max(1, min(n_values, 1 << 16)),) if compression else None
     for part, kind in (("data", dtype), ("indices", np.dtype(np.int32))):

@@ -56,7 +56,7 @@ class GeneStream:
         self.n_threads = n_threads
         self._max_major = min(max_cells or MAX_SEGMENT_MAJOR, MAX_SEGMENT_MAJOR)
         self.summary = source.empty_summary()
-        self._log_scale: np.ndarray | None = None
+        self._take_log1p = False
         self._seen = 0  # columns of a CSC input that are in the summary
         self._gap = False
         self._store: SegmentStore | None = None
@@ -90,10 +90,7 @@ class GeneStream:
 
     def take_log1p(self) -> None:
         """Hand out ``log1p(value / library size * 1e4)`` instead of the stored values."""
-        sizes = self.summary.library_sizes
-        self._log_scale = np.divide(
-            LOG_TARGET_SUM, sizes, out=np.zeros_like(sizes), where=sizes > 0
-        )
+        self._take_log1p = True
 
     def blocks(self, width: int, start: int = 0) -> Generator[CompressedBlock, None, None]:
         """Yield blocks of ``width`` genes, the stored zeros left out."""
@@ -132,11 +129,16 @@ class GeneStream:
         return CompressedBlock(start, stop, values[: ptr[-1]], minor[: ptr[-1]], ptr)
 
     def _log(self, block: CompressedBlock) -> CompressedBlock:
-        if self._log_scale is None:
+        if not self._take_log1p:
             return block
         values = np.empty(len(block.values))
         normalize_kernel.scale_by_cell(
-            block.values, block.minor, self._log_scale, values, self.n_threads
+            block.values,
+            block.minor,
+            self.summary.library_sizes,
+            LOG_TARGET_SUM,
+            values,
+            self.n_threads,
         )
         return CompressedBlock(block.start, block.stop, values, block.minor, block.ptr)
 

@@ -176,16 +176,19 @@ class MatrixSource:
         self,
         summary: MatrixSummary | None = None,
         *,
+        start: int = 0,
         max_values: int = READ_VALUES,
         max_rows: int = MAX_SEGMENT_MAJOR,
         scratch_dir: Path | None = None,
     ) -> Iterator[CompressedBlock]:
-        """Yield blocks of cells of any layout, values in gene order.
+        """Yield blocks of cells of any layout from cell ``start`` on, values in gene order.
 
         A CSC matrix is turned around first, in memory or in ``scratch_dir``.
         """
         if self.layout != "csc":
-            yield from self.native_blocks(summary, max_values=max_values, max_major=max_rows)
+            yield from self.native_blocks(
+                summary, start=start, max_values=max_values, max_major=max_rows
+            )
             return
         store = SegmentStore(self.shape[0], scratch_dir)
         try:
@@ -193,8 +196,8 @@ class MatrixSource:
                 store.append(block)
             mean = max(1, self.storage.n_stored // max(1, self.shape[0]))
             step = int(min(max_rows, max(1, max_values // mean)))
-            for start in range(0, self.shape[0], step):
-                yield store.block(start, min(start + step, self.shape[0]))
+            for begin in range(start, self.shape[0], step):
+                yield store.block(begin, min(begin + step, self.shape[0]))
         finally:
             store.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -13,11 +12,11 @@ import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.encode import create_array
+from crispyx._io.placed import MatrixForm
 from crispyx._io.record import write_record
 from crispyx._io.source import READ_VALUES, MatrixSource, _sparse_form
-from crispyx._io.writer import new_h5ad, write_compressed
+from crispyx._io.writer import write_compressed
 from crispyx._kernels import expression_counts as kernel
-from crispyx._kernels.densify import densify
 from crispyx._kernels.layout import CompressedBlock
 
 if TYPE_CHECKING:
@@ -53,13 +52,18 @@ class Subset:
         """Return the masks of the stored and of the other axis."""
         return (self.genes, self.cells) if layout == "csc" else (self.cells, self.genes)
 
+    def major_from(self, layout: str, first: int) -> np.ndarray:
+        """Return the mask of the stored axis without its first kept vectors."""
+        major = self.along(layout)[0]
+        return major & (np.cumsum(major) > first)
+
     def select(
-        self, blocks: Iterable[CompressedBlock], layout: str, *, drop_zeros: bool
+        self, blocks: Iterable[CompressedBlock], layout: str, *, drop_zeros: bool, first: int = 0
     ) -> Iterator[CompressedBlock]:
-        """Yield the kept part of each block; positions are those of the subset."""
-        major, minor = self.along(layout)
+        """Yield the kept part of each block, from a kept vector on; positions are the subset's."""
+        major, minor = self.major_from(layout, first), self.along(layout)[1]
         renumbered = np.where(minor, np.cumsum(minor) - 1, -1).astype(np.int32)
-        at = 0
+        at = first
         for block in blocks:
             use = np.ascontiguousarray(major[block.start : block.stop])
             n_kept = int(use.sum())
@@ -98,78 +102,42 @@ class Subset:
         )
 
 
-@dataclass(frozen=True)
-class SubsetMatrix:
-    """X of a subset.
-
-    Attributes
-    ----------
-    blocks : iterable of CompressedBlock
-        Blocks of the whole input, stored zeros and all.
-    n_values : int
-        Non-zeros of the subset.
-    dtype : numpy.dtype
-        Type in the output.
-    """
-
-    blocks: Iterable[CompressedBlock]
-    n_values: int
-    dtype: np.dtype
-
-
-def write_subset(
+def fill_subset(
+    target: h5py.File,
     source: MatrixSource,
     subset: Subset,
-    matrix: SubsetMatrix,
-    output: Path,
     fingerprint: Mapping[str, Any],
 ) -> None:
-    """Write the subset of a data set.
+    """Write the kept part of every slot but X.
 
-    X keeps the layout of the input, loses stored zeros and is streamed. Layers and raw are streamed
-    and kept value for value; obsm, varm, obsp and varp are cut one by one in memory; uns is copied.
-    Categories that no cell or gene has any more are removed, with their colors in uns.
+    Layers and raw are streamed and kept value for value; obsm, varm, obsp and varp are cut one by
+    one in memory; uns is copied. Categories that no cell or gene has any more are removed, with
+    their colors in uns.
 
     Parameters
     ----------
+    target : h5py.File
+        The copy, with X in it.
     source : MatrixSource
         The input.
     subset : Subset
         What is kept.
-    matrix : SubsetMatrix
-        X.
-    output : pathlib.Path
-        Written atomically.
     fingerprint : mapping
         Identity of the result.
     """
-    with new_h5ad(output) as target:
-        selected = subset.select(matrix.blocks, source.layout, drop_zeros=True)
-        if source.layout == "dense":
-            _write_dense(target, "X", selected, subset.shape, matrix.dtype)
+    with _nullable_strings():
+        if isinstance(source._owner, h5py.File):
+            _file_slots(source._owner, target, subset, str(source.path))
         else:
-            write_compressed(
-                target,
-                "X",
-                selected,
-                matrix.n_values,
-                subset.shape,
-                dtype=matrix.dtype,
-                layout=source.layout,
-            )
-        with _nullable_strings():
-            if isinstance(source._owner, h5py.File):
-                _file_slots(source._owner, target, subset, str(source.path))
-            else:
-                _memory_slots(source._owner, target, subset)
-        write_record(target, fingerprint)
+            _memory_slots(source._owner, target, subset)
+    write_record(target, fingerprint)
 
 
-def bytes_of(source: MatrixSource, subset: Subset, matrix: SubsetMatrix) -> int:
+def bytes_of(source: MatrixSource, subset: Subset, form: MatrixForm) -> int:
     """Return about how many bytes the subset takes on disk."""
-    n_cells, n_genes = subset.shape
-    per_value = matrix.dtype.itemsize + (0 if source.layout == "dense" else 4)
-    n_values = n_cells * n_genes if source.layout == "dense" else matrix.n_values
+    n_cells, n_genes = form.shape
+    per_value = form.dtype.itemsize + (0 if form.layout == "dense" else 4)
+    n_values = n_cells * n_genes if form.layout == "dense" else form.n_values
     return n_values * per_value + slot_bytes(source) * n_cells // len(subset.cells)
 
 
@@ -184,18 +152,6 @@ def slot_bytes(source: MatrixSource) -> int:
     if isinstance(source._owner, h5py.File):
         source._owner.visititems(add)
     return sum(sizes)
-
-
-def _write_dense(
-    parent: h5py.Group,
-    name: str,
-    blocks: Iterable[CompressedBlock],
-    shape: tuple[int, int],
-    dtype: np.dtype,
-) -> None:
-    node = create_array(parent, name, shape, dtype)
-    for block in blocks:
-        node[block.start : block.stop] = densify(block, shape[1], dtype)
 
 
 def _file_slots(source: h5py.File, target: h5py.File, subset: Subset, where: str) -> None:

@@ -20,7 +20,8 @@ def scale_rows(
 def scale_by_cell(
     values: np.ndarray,
     cells: np.ndarray,
-    scale: np.ndarray,
+    sizes: np.ndarray,
+    target_sum: float,
     out: np.ndarray,
     n_threads: int,
 ) -> None: ...

@@ -65,12 +65,13 @@ def scale_rows(
 def scale_by_cell(
     const value_t[::1] values,  # IN (nnz,)
     const int[::1] cells,       # IN (nnz,)
-    const double[::1] scale,    # IN (n_cells,)
+    const double[::1] sizes,    # IN (n_cells,), library sizes, above 0 where a cell has values
+    double target_sum,
     double[::1] out,            # OUT (nnz,)
     int n_threads,
 ):
-    """Write ``log1p(values * scale[cell])`` for values stored gene by gene."""
+    """Write ``log1p(values * target_sum / sizes[cell])`` for values stored gene by gene."""
     cdef Py_ssize_t j
     with nogil:
         for j in prange(values.shape[0], schedule="static", num_threads=n_threads):
-            out[j] = log1p(values[j] * scale[cells[j]])
+            out[j] = log1p(values[j] * target_sum / sizes[cells[j]])

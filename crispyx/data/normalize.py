@@ -5,16 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crispyx._io.copies import write_csr_copy
+from crispyx._io.copies import fill_copy
 from crispyx._io.paths import prepare_output
+from crispyx._io.placed import MatrixForm
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import READ_VALUES, MatrixSource, MatrixSummary, open_source
 from crispyx._io.subset import slot_bytes
+from crispyx._jobs.checkpoint import Checkpoint
+from crispyx._jobs.matrix_job import write_matrix_file
 from crispyx._jobs.outputs import can_reuse
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
@@ -59,6 +63,7 @@ class _Work:
     max_rows: int
     engine: Engine
     show: bool | None
+    resume: bool
 
 
 def normalize_total_block(
@@ -131,6 +136,7 @@ def normalize_total_log1p(
     data_name: str | None = None,
     verbose: bool = True,
     force: bool = False,
+    resume: bool = False,
 ) -> AnnData:
     r"""Write a copy of a data set with cells scaled to one total, log-transformed, or both.
 
@@ -165,6 +171,8 @@ def normalize_total_log1p(
     force : bool
         Compute again and replace whatever stands under the output's name. Otherwise the same
         computation is reloaded and a file of another origin is an error.
+    resume : bool
+        Continue an interrupted run from its checkpoint.
 
     Returns
     -------
@@ -202,7 +210,7 @@ def normalize_total_log1p(
         n_cells, n_genes = source.shape
         _say(verbose, f"{suffix}: {n_cells:,} cells x {n_genes:,} genes -> {output}")
         show = None if verbose else False
-        _run(_Work(source, output, scaling, identity, rows, engine, show))
+        _run(_Work(source, output, scaling, identity, rows, engine, show, resume))
     _say(verbose, f"written: {output}")
     return AnnData(output)
 
@@ -257,19 +265,27 @@ def _write(work: _Work, summary: MatrixSummary, n_values: int) -> None:
     needed = BYTES_PER_OUTPUT * n_values + 8 * source.shape[0] + slot_bytes(source)
     prepare_output(work.output, inputs_of(source), needed)
     n_blocks = max(source.shape[0] // work.max_rows, source.storage.n_stored // READ_VALUES, 1)
-    write_csr_copy(
-        source,
-        track(
-            _scaled(work, summary), total=n_blocks, label="normalize", unit="block", show=work.show
-        ),
-        n_values,
+
+    def blocks(first: int) -> Iterator[CompressedBlock]:
+        scaled = _scaled(work, summary, first)
+        return track(scaled, total=n_blocks, label="normalize", unit="block", show=work.show)
+
+    write_matrix_file(
         work.output,
-        uns={"log1p": {}} if work.scaling.log1p else {},
-        fingerprint=work.identity,
+        MatrixForm("csr", source.shape, n_values, np.dtype(np.float32)),
+        blocks,
+        partial(
+            fill_copy,
+            source=source,
+            uns={"log1p": {}} if work.scaling.log1p else {},
+            fingerprint=work.identity,
+        ),
+        Checkpoint(work.output, work.identity, n_blocks, None),
+        resume=work.resume,
     )
 
 
-def _scaled(work: _Work, summary: MatrixSummary) -> Iterator[CompressedBlock]:
+def _scaled(work: _Work, summary: MatrixSummary, first: int) -> Iterator[CompressedBlock]:
     source = work.source
     counted = summary.complete
     turned = BYTES_PER_TURNED * source.storage.n_stored if source.layout == "csc" else 0
@@ -279,6 +295,7 @@ def _scaled(work: _Work, summary: MatrixSummary) -> Iterator[CompressedBlock]:
     n_threads = resolve_threads()
     for block in source.row_blocks(
         None if counted else summary,
+        start=first,
         max_rows=min(work.max_rows, MAX_SEGMENT_MAJOR),
         scratch_dir=scratch,
     ):

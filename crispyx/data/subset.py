@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.chunk_cache import BlockBounds, ChunkCache
-from crispyx._io.paths import prepare_output
+from crispyx._io.placed import MatrixForm
 from crispyx._io.source import MatrixSource, open_source
-from crispyx._io.subset import Subset, SubsetMatrix, bytes_of, write_subset
+from crispyx._io.subset import Subset
 from crispyx._jobs.outputs import can_reuse
+from crispyx._jobs.subset_job import write_subset
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.fingerprint import fingerprint
-from crispyx.data.arguments import PathLike, inputs_of, mask_of, output_of, whole
+from crispyx.data.arguments import PathLike, mask_of, output_of, whole
 from crispyx.errors import InputError
 
 
@@ -99,12 +100,15 @@ def write_filtered_subset(
             n_values = 0  # written in full
         else:
             n_values = subset.count(cache.blocks(), source.layout, drop_zeros=True)
-        blocks = _exact(cache.blocks(subset.along(source.layout)[0]), source, dtype)
-        if known is not None and source.layout != "csc":
-            blocks = _agreeing(blocks, np.asarray(row_nnz), subset, source)
-        matrix = SubsetMatrix(blocks, n_values, dtype)
-        prepare_output(output, inputs_of(source), bytes_of(source, subset, matrix))
-        write_subset(source, subset, matrix, output, identity)
+
+        def blocks(use_major: np.ndarray) -> Iterator[CompressedBlock]:
+            checked = _exact(cache.blocks(use_major), source, dtype)
+            if known is None or source.layout == "csc":
+                return checked
+            return _agreeing(checked, np.asarray(row_nnz), subset, source)
+
+        form = MatrixForm(source.layout, subset.shape, n_values, dtype)
+        write_subset(source, subset, form, blocks, output, identity)
 
 
 def _columns(assignments: Mapping[str, Sequence[Any]], n_genes: int) -> dict[str, np.ndarray]:

@@ -11,13 +11,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from crispyx._io.chunk_cache import CacheMode, ChunkCache
-from crispyx._io.paths import prepare_output
+from crispyx._io.placed import MatrixForm
 from crispyx._io.source import MatrixSource, open_source
-from crispyx._io.subset import Subset, SubsetMatrix, bytes_of, write_subset
+from crispyx._io.subset import Subset
 from crispyx._jobs.outputs import can_reuse
+from crispyx._jobs.subset_job import write_subset
 from crispyx._run.fingerprint import fingerprint
 from crispyx._stats.qc import cells_per_label, kept_perturbations
-from crispyx.data.arguments import PathLike, inputs_of, output_of, whole
+from crispyx.data.arguments import PathLike, output_of, whole
 from crispyx.data.genes import gene_symbols
 from crispyx.data.ondisk import AnnData
 from crispyx.errors import CrispyxWarning, InputError
@@ -68,6 +69,7 @@ def quality_control_summary(
     force_streaming: bool = False,
     output_path: PathLike | None = None,
     force: bool = False,
+    resume: bool = False,
 ) -> QualityControlResult:
     """Filter cells, then perturbations, then genes, and write what is left.
 
@@ -117,6 +119,8 @@ def quality_control_summary(
     force : bool
         Write again and replace whatever stands under the output's name. Otherwise the file of the
         same computation is left alone and a file of another origin is an error.
+    resume : bool
+        Continue writing the file of an interrupted run; masks and counts are found anew.
 
     Returns
     -------
@@ -178,7 +182,7 @@ def quality_control_summary(
         with passes.open(source) as cache:
             masks = _masks(cache, labels, limits, delta, engine)
             if output is not None and not reuse:
-                _write(cache, masks, columns, output, identity)
+                _write(cache, masks, columns, output, identity, resume=resume)
     return QualityControlResult(
         cell_mask=masks.cells,
         gene_mask=masks.genes,
@@ -297,6 +301,8 @@ def _write(
     columns: dict[str, np.ndarray],
     output: Path,
     identity: dict[str, Any],
+    *,
+    resume: bool,
 ) -> None:
     source = cache.source
     subset = Subset(
@@ -306,7 +312,5 @@ def _write(
     )
     # No value is negative, so that the cells expressing a gene are its non-zeros.
     n_values = int(masks.cells_per_gene[masks.genes].sum())
-    blocks = cache.blocks(subset.along(source.layout)[0])
-    matrix = SubsetMatrix(blocks, n_values, source.dtype)
-    prepare_output(output, inputs_of(source), bytes_of(source, subset, matrix))
-    write_subset(source, subset, matrix, output, identity)
+    form = MatrixForm(source.layout, subset.shape, n_values, source.dtype)
+    write_subset(source, subset, form, cache.blocks, output, identity, resume=resume)

@@ -108,12 +108,16 @@ def test_wrapper_closes_and_opens_again(path: Path) -> None:
     wrapper.close()
     wrapper.close()
     assert not first.file.is_open
+    assert "note" in wrapper.uns
+    assert "batch" in wrapper.obs
     assert wrapper.n_obs == 61
     assert wrapper.backed is not first
     wrapper.close()
     with h5py.File(path, "r+") as file:
-        del file["uns/note"]
+        del file["uns/note"], file["obs/batch"]
+        file["obs"].attrs["column-order"] = ["perturbation"]
     assert "note" not in wrapper.uns, "what was read before closing is forgotten"
+    assert "batch" not in wrapper.obs
     wrapper.close()
 
 

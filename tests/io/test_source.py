@@ -309,7 +309,10 @@ DAMAGES: dict[str, tuple[Callable[[h5py.File], None], str]] = {
         "is stored as 'coo_matrix'",
     ),
     "one dimension": (lambda f: replace(f, "X", np.zeros(9)), "has 1 dimensions"),
-    "dense of another shape": (lambda f: replace(f, "X", np.zeros((8, 5))), "is 8 x 5 but obs has 9"),
+    "dense of another shape": (
+        lambda f: replace(f, "X", np.zeros((8, 5))),
+        "is 8 x 5 but obs has 9",
+    ),
     "dense text": (lambda f: replace(f, "X", np.full((9, 5), b"x")), "numbers are needed"),
 }
 

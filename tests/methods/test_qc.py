@@ -350,6 +350,27 @@ def test_memory_mode_needs_no_streaming_and_small_budget_streams(
         assert used[-1] == cache
 
 
+@pytest.mark.parametrize(("delta", "recounted"), [(0.0, "kept"), (1.0, "dropped")])
+def test_second_pass_visits_the_kept_or_the_dropped_cells_as_delta_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch, delta: float, recounted: str
+) -> None:
+    from crispyx.qc import summary as module
+
+    visited = []
+    plain = module.count_expressed
+
+    def recording(cache: Any, engine: Any, cells: Any = None) -> Any:
+        visited.append(cells)
+        return plain(cache, engine, cells)
+
+    monkeypatch.setattr(module, "count_expressed", recording)
+    result = summary(path, delta_threshold=delta)
+    first, second = visited
+    assert first is None
+    kept = result.cell_mask
+    np.testing.assert_array_equal(second, kept if recounted == "kept" else ~kept)
+
+
 def test_large_csc_is_streamed_by_columns(
     tmp_path: Path, screen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
