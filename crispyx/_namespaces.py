@@ -210,6 +210,24 @@ class _ToolsNamespace:
 class _PlottingNamespace:
     """Plots (``cx.pl``)."""
 
+    def rank_genes_groups(self, data: Any, groups: Any = None, **kwargs: Any) -> Any:
+        """Draw the first genes of each perturbation, as scanpy does.
+
+        See :func:`crispyx.plotting.rank_genes_groups`.
+        """
+        from crispyx.plotting import rank_genes_groups
+
+        return rank_genes_groups(data, groups, **kwargs)
+
+    def rank_genes_groups_df(self, data: Any, group: str, **kwargs: Any) -> Any:
+        """Return the genes of one perturbation by falling absolute score.
+
+        See :func:`crispyx.plotting.rank_genes_groups_df`.
+        """
+        from crispyx.plotting import rank_genes_groups_df
+
+        return rank_genes_groups_df(data, group, **kwargs)
+
     def volcano(self, **kwargs: Any) -> Any:
         """Draw a volcano plot of one perturbation.
 
@@ -219,6 +237,33 @@ class _PlottingNamespace:
 
         return plot_volcano(**kwargs)
 
+    def ma(self, **kwargs: Any) -> Any:
+        """Draw fold change against mean expression of one perturbation.
+
+        See :func:`crispyx.plotting.plot_ma`.
+        """
+        from crispyx.plotting import plot_ma
+
+        return plot_ma(**kwargs)
+
+    def top_genes_bar(self, **kwargs: Any) -> Any:
+        """Draw the scores of the genes a perturbation changes most.
+
+        See :func:`crispyx.plotting.plot_top_genes_bar`.
+        """
+        from crispyx.plotting import plot_top_genes_bar
+
+        return plot_top_genes_bar(**kwargs)
+
+    def qc_perturbation_counts(self, **kwargs: Any) -> Any:
+        """Draw how many cells each perturbation has.
+
+        See :func:`crispyx.plotting.plot_qc_perturbation_counts`.
+        """
+        from crispyx.plotting import plot_qc_perturbation_counts
+
+        return plot_qc_perturbation_counts(**kwargs)
+
     def qc_summary(self, qc_result: Any, **kwargs: Any) -> Any:
         """Draw the distributions behind quality control.
 
@@ -227,3 +272,12 @@ class _PlottingNamespace:
         from crispyx.plotting import plot_qc_summary
 
         return plot_qc_summary(qc_result, **kwargs)
+
+    def materialize_rank_genes_groups(self, data: Any, **kwargs: Any) -> Any:
+        """Return a small AnnData that carries a result for scanpy's plots.
+
+        See :func:`crispyx.plotting.materialize_rank_genes_groups`.
+        """
+        from crispyx.plotting import materialize_rank_genes_groups
+
+        return materialize_rank_genes_groups(data, **kwargs)

@@ -7,6 +7,7 @@ types can be made, and a file costs a millisecond.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def sparse_parts(
     if unsorted:
         rng = np.random.default_rng(1)
         order = np.concatenate(
-            [start + rng.permutation(stop - start) for start, stop in zip(indptr, indptr[1:])]
+            [start + rng.permutation(stop - start) for start, stop in pairwise(indptr)]
         ).astype(int)
         data, indices = data[order], indices[order]
     return data, indices, indptr
@@ -130,7 +131,7 @@ def write_labels(obs: h5py.Group, labels: Sequence[Any], kind: str) -> None:
     categories = sorted(known, key=str)
     if kind == "unused categories":
         categories = ["AAA", *categories, "zzz", "NTC"]
-    codes = np.array([-1 if v is None else categories.index(v) for v in labels], dtype=np.int8)
+    codes = np.array([-1 if v is None else categories.index(v) for v in labels])
     if kind == "bytes":
         obs[COLUMN] = np.array([str(v).encode() for v in labels])
     elif kind == "text":
@@ -141,14 +142,14 @@ def write_labels(obs: h5py.Group, labels: Sequence[Any], kind: str) -> None:
         # Codes in the column, categories beside it, found through a reference.
         node = _array(obs.create_group("__categories"), COLUMN, categories)
         node.attrs["ordered"] = False
-        obs[COLUMN] = codes
+        obs[COLUMN] = codes.astype(np.int8)
         obs[COLUMN].attrs["categories"] = node.ref
     else:
         group = obs.create_group(COLUMN)
         group.attrs["encoding-type"], group.attrs["encoding-version"] = "categorical", "0.2.0"
         group.attrs["ordered"] = False
         _array(group, "categories", categories)
-        group["codes"] = codes
+        group["codes"] = codes.astype(np.int8 if len(categories) < 128 else np.int32)
 
 
 def write_h5ad(

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from layouts import grouped, membership_of
 
 from crispyx._kernels.layout import GroupedGenes
-from layouts import grouped, membership_of
 
 # Values of one gene, by kind. Zeros are frequent, as in every screen.
 GENES: dict[str, st.SearchStrategy[float]] = {
     "counts": st.sampled_from([0, 0, 0, 0, 1, 1, 2, 3, 250]),
-    "log values": st.sampled_from([0, 0, 0] + [float(np.float32(np.log1p(x))) for x in range(1, 9)]),
+    "log values": st.sampled_from(
+        [0, 0, 0] + [float(np.float32(np.log1p(x))) for x in range(1, 9)]
+    ),
     "any value": st.floats(-1e6, 1e6, width=32),
     "negatives and zeros": st.sampled_from([-2.5, -1, -0.0, 0.0, 0, 1, 0.1]),
     "beyond float32": st.sampled_from([0, 2**24, 2**24 + 1, 2**24 + 2, 3.0]),

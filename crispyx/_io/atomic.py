@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 
 @contextmanager
@@ -13,10 +17,12 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     """Yield a hidden path beside ``final``; rename it into place on success, remove it on failure.
 
     The data is on disk (fsync) before the rename, so that a crash leaves either the file from before
-    or the complete one.
+    or the complete one. What a killed process left half-written is removed.
     """
     final = Path(final)
-    work = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    prefix = f".{final.name}.{socket.gethostname()}-"
+    _remove_orphans(final.parent, prefix)
+    work = final.with_name(f"{prefix}{os.getpid()}.tmp")
     try:
         yield work
         commit(work, final)
@@ -40,3 +46,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically."""
     with atomic_path(path) as work:
         work.write_text(text, encoding="utf-8")
+
+
+def _remove_orphans(folder: Path, prefix: str) -> None:
+    """Remove drafts of processes of this machine that are gone."""
+    for draft in folder.glob(f"{glob.escape(prefix)}*.tmp"):
+        process = draft.name.removeprefix(prefix).removesuffix(".tmp")
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            draft.unlink(missing_ok=True)

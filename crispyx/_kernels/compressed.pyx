@@ -138,8 +138,8 @@ def append_slice(
     const int64[::1] ptr,       # IN (n_minor + 1,) from 0
     int first_major,
     int64[::1] fill,            # IN OUT (n_minor,) where each vector goes on
-    value_t[::1] out_values,    # OUT
-    int[::1] out_major,         # OUT
+    value_t[::1] out_values,    # OUT (values of the block,)
+    int[::1] out_major,         # OUT idem
 ):
     """Append one segment's slice to the vectors of a block of the other axis."""
     cdef Py_ssize_t m, j, at, n

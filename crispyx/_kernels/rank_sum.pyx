@@ -139,7 +139,8 @@ cdef void rank_sum_gene(
     cdef Py_ssize_t k, j, i, n_distinct = 0, m = runs[1] - runs[0]
     cdef int64 n0 = sizes[0], z0 = sizes[0] - m, zg, ng, below_zero = 0, equal, c, twice_u
     cdef wide control_ties = 0, ties
-    memcpy(distinct, values + runs[0], m * sizeof(value_t))
+    if m > 0:  # without any value in the block there is no address to copy from
+        memcpy(distinct, values + runs[0], m * sizeof(value_t))
     sort_values(distinct, spare, m)
     for j in range(m):
         if distinct[j] < 0:
@@ -156,7 +157,8 @@ cdef void rank_sum_gene(
         m = runs[k + 1] - runs[k]
         ng = sizes[k]
         zg = ng - m
-        memcpy(group, values + runs[k], m * sizeof(value_t))
+        if m > 0:
+            memcpy(group, values + runs[k], m * sizeof(value_t))
         sort_values(group, spare, m)
         twice_u = zg * (2 * below_zero + z0)
         ties = control_ties + tie_term(z0 if pooled else z0 + zg)

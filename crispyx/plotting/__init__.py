@@ -1,8 +1,22 @@
-"""Figures: volcano, quality control, guide calls (``cx.pl``)."""
+"""Figures: volcano, MA, top genes, quality control, guide calls (``cx.pl``)."""
 
 from __future__ import annotations
 
+from crispyx.plotting.ma import plot_ma
+from crispyx.plotting.perturbation_counts import plot_qc_perturbation_counts
 from crispyx.plotting.qc import plot_qc_summary
+from crispyx.plotting.rank_frame import rank_genes_groups_df
+from crispyx.plotting.scanpy_plots import materialize_rank_genes_groups, rank_genes_groups
+from crispyx.plotting.top_genes import plot_top_genes_bar
 from crispyx.plotting.volcano import plot_volcano
 
-__all__ = ["plot_qc_summary", "plot_volcano"]
+__all__ = [
+    "materialize_rank_genes_groups",
+    "plot_ma",
+    "plot_qc_perturbation_counts",
+    "plot_qc_summary",
+    "plot_top_genes_bar",
+    "plot_volcano",
+    "rank_genes_groups",
+    "rank_genes_groups_df",
+]

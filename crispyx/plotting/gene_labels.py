@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crispyx.plotting.style import INK, LINE
+from crispyx.plotting.style import INK, LINE, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,5 +124,4 @@ def _leader() -> dict[str, object]:
 
 def _short(name: str) -> str:
     short = name if len(name) <= MAX_CHARACTERS else name[: MAX_CHARACTERS - 1] + "…"
-    # A dollar sign would start a formula.
-    return short.replace("$", r"\$")
+    return plain_text(short)

@@ -159,6 +159,11 @@ def legend_above(ax: Axes) -> None:
     ax.set_title(ax.get_title("left"), pad=24)
 
 
+def plain_text(text: str) -> str:
+    """Return text that matplotlib does not read as a formula."""
+    return text.replace("$", r"\$")
+
+
 def subtitle(ax: Axes, title: str, lines: list[str]) -> None:
     """Set a title with smaller lines of plain text below it."""
     ax.set_title(title, pad=8 + 12 * len(lines))

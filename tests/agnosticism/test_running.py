@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layouts import COLUMN, assert_same_bits, log_screen, tables_of, write_h5ad
 
 import crispyx as cx
 from crispyx._io import genes, source
 from crispyx._jobs import plan
 from crispyx.de import t_test, wilcoxon_test
 from crispyx.errors import MemoryBudgetError
-from layouts import COLUMN, assert_same_bits, log_screen, tables_of, write_h5ad
 
 LAYOUTS = ["csr", "csc", "dense"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* cells have no label", "ignore:in .* tests one arm")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* cells have no label", "ignore:in .* tests one arm"
+)
 
 
 def result_tables(method, path: Path, **options: Any) -> dict[str, np.ndarray]:

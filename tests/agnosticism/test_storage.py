@@ -8,10 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import crispyx as cx
-from crispyx.de import t_test, wilcoxon_test
-from crispyx.errors import CrispyxWarning
 from layouts import (
     COLUMN,
     FILES,
@@ -24,9 +20,15 @@ from layouts import (
     write_h5ad,
 )
 
+import crispyx as cx
+from crispyx.de import t_test, wilcoxon_test
+from crispyx.errors import CrispyxWarning
+
 METHODS = [wilcoxon_test, t_test]
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* cells have no label", "ignore:in .* tests one arm")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* cells have no label", "ignore:in .* tests one arm"
+)
 
 
 def result_tables(method: Callable[..., Any], data: Any, output: Path, **more: Any) -> dict:
@@ -103,7 +105,9 @@ def test_booleans_are_zeros_and_ones(method, layout: str, tmp_path) -> None:
     tables = [
         result_tables(
             method,
-            write_h5ad(tmp_path / "screen.h5ad", (values > 0) * 1.0, labels, layout=layout, dtype=d),
+            write_h5ad(
+                tmp_path / "screen.h5ad", (values > 0) * 1.0, labels, layout=layout, dtype=d
+            ),
             tmp_path / "result.h5ad",
         )
         for d in ("?", "f8")

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from layouts import COLUMN, write_h5ad
 
 from crispyx._io.annotations import FileAnnotations, FrameAnnotations, as_labels
 from crispyx.errors import InputError, MissingColumnError
-from layouts import COLUMN, write_h5ad
 
 LABELS = ["KLF1", "control", "KLF1", "β-actin", "control"]
 VALUES = np.eye(5, 3)
@@ -117,6 +117,6 @@ def test_table_of_anndata_0_6_is_refused_with_the_way_out(tmp_path: Path) -> Non
     path = write_h5ad(tmp_path / "screen.h5ad", VALUES, LABELS)
     damage(path, "obs", np.array([(b"c1", 0)], dtype=[("index", "S2"), (COLUMN, "i1")]))
     with pytest.raises(
-        InputError, match="anndata before 0.7; open the file with anndata and write"
+        InputError, match=r"anndata before 0\.7; open the file with anndata and write"
     ):
         read_column(path)

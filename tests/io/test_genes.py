@@ -10,12 +10,12 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import count_screen, in_memory, log_screen, membership_of, write_h5ad
+from strategies import cases
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.source import open_source
 from crispyx.errors import InputError
-from layouts import count_screen, in_memory, log_screen, membership_of, write_h5ad
-from strategies import cases
 
 FORMS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.ascontiguousarray}
 

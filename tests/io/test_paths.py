@@ -11,12 +11,12 @@ import anndata
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from layouts import in_memory, log_screen, write_h5ad
 
 import crispyx as cx
 from crispyx._io import paths
 from crispyx._io.paths import prepare_output, resolve_data_path, resolve_output_path
 from crispyx.errors import DiskSpaceError, InputError, InputTypeError, MissingFileError
-from layouts import in_memory, log_screen, write_h5ad
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_folder_and_file_are_not_taken_for_each_other(screen: Path) -> None:
 def test_folder_without_the_right_to_write_is_refused(tmp_path: Path, monkeypatch) -> None:
     # Root may write anywhere: the answer of the system is replaced.
     monkeypatch.setattr(paths.os, "access", lambda path, mode: mode != os.W_OK)
-    with pytest.raises(PermissionError, match="cannot write into .* give output_dir="):
+    with pytest.raises(PermissionError, match=r"cannot write into .* give output_dir="):
         prepare_output(tmp_path / "result.h5ad")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,18 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import sparse_parts
+from strategies import matrices
 
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._kernels.layout import CompressedBlock
-from layouts import sparse_parts
-from strategies import matrices
 
 
 def blocks_of(values: np.ndarray, cuts: list[int]) -> list[CompressedBlock]:
     """Cut the rows of a matrix into blocks, each of the narrowest type that holds its values."""
     edges = sorted({0, len(values), *cuts})
     blocks = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         data, indices, ptr = sparse_parts(values[start:stop], "csr", stored_zeros=True)
         narrow = data.astype(np.float32)
         data = narrow if np.array_equal(narrow, data) else data

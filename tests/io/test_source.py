@@ -12,13 +12,13 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import NUMBER_TYPES, count_screen, in_memory, log_screen, write_h5ad
+from strategies import matrices
 
 from crispyx._io.compressed import CompressedStorage, as_kernel_values
 from crispyx._io.source import open_source
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError, InputTypeError, MissingFileError
-from layouts import NUMBER_TYPES, count_screen, in_memory, log_screen, write_h5ad
-from strategies import matrices
 
 LAYOUTS = ["csr", "csc", "dense"]
 VALUES, LABELS = log_screen(n_cells=9, n_genes=5)

@@ -24,7 +24,9 @@ from crispyx.errors import CheckpointError, InputError
 WIDTH = 3
 N_UNITS = 5  # 13 genes
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* cells have no label", "ignore:in .* tests one arm")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* cells have no label", "ignore:in .* tests one arm"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,8 @@ def screen(request, tmp_path: Path) -> Path:
 
 
 def run(method: Any, screen: Path, **options: Any) -> Path:
-    return method(screen, perturbation_column=COLUMN, checkpoint_interval=1, **options).result_path
+    options = {"checkpoint_interval": 1} | options
+    return method(screen, perturbation_column=COLUMN, **options).result_path
 
 
 def computed_units(monkeypatch, stop_at: int | None = None, error: Any = None) -> list[int]:
@@ -56,11 +59,22 @@ def computed_units(monkeypatch, stop_at: int | None = None, error: Any = None) -
     return begun
 
 
+def stop_before(unit: int, error: type[BaseException], monkeypatch, *run_of: Any, **options: Any):
+    """Start a run that is stopped before a block; return what was raised."""
+    with monkeypatch.context() as patch:
+        computed_units(patch, unit, error)
+        with pytest.raises(error) as stopped:
+            run(*run_of, **options)
+    return stopped.value
+
+
 def everything_in(path: Path) -> dict[str, Any]:
     """Return all datasets of a file, names, notes and fingerprint included."""
     found: dict[str, Any] = {}
     with h5py.File(path) as file:
-        file.visititems(lambda n, d: found.update({n: d[()]} if isinstance(d, h5py.Dataset) else {}))
+        file.visititems(
+            lambda n, d: found.update({n: d[()]} if isinstance(d, h5py.Dataset) else {})
+        )
     return found
 
 
@@ -78,13 +92,11 @@ def test_run_stopped_before_any_block_resumes_to_the_same_file(
     method, stop_at: int, error: type[BaseException], screen: Path, monkeypatch
 ) -> None:
     expected = everything_in(run(method, screen, data_name="whole"))
-    with monkeypatch.context() as patch, pytest.raises(error) as stopped:
-        computed_units(patch, stop_at, error)
-        run(method, screen)
+    stopped = stop_before(stop_at, error, monkeypatch, method, screen)
     output = screen.with_name(f"crispyx_{'wilcoxon' if method is wilcoxon_test else 't_test'}.h5ad")
     assert not output.exists()
     if error is KeyboardInterrupt:
-        assert f"{stop_at} of {N_UNITS} blocks are kept" in stopped.value.__notes__[0]
+        assert f"{stop_at} of {N_UNITS} blocks are kept" in stopped.__notes__[0]
     begun = computed_units(monkeypatch)
     assert run(method, screen, resume=True) == output
     assert begun == [unit * WIDTH for unit in range(stop_at, N_UNITS)]
@@ -98,20 +110,16 @@ def test_run_stopped_before_any_block_resumes_to_the_same_file(
 def test_run_killed_between_checkpoints_loses_only_what_came_after_the_last(
     interval: int, screen: Path, monkeypatch
 ) -> None:
-    options = {"perturbation_column": COLUMN, "checkpoint_interval": interval}
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        computed_units(patch, 3, RuntimeError)
-        wilcoxon_test(screen, **options)
+    options = {"checkpoint_interval": interval}
+    stop_before(3, RuntimeError, monkeypatch, wilcoxon_test, screen, **options)
     begun = computed_units(monkeypatch)
-    wilcoxon_test(screen, resume=True, **options)
+    run(wilcoxon_test, screen, resume=True, **options)
     assert begun[0] == 3 // interval * interval * WIDTH
 
 
 def test_resumed_run_keeps_the_blocks_it_began_with(screen: Path, monkeypatch) -> None:
     expected = tables_of(run(wilcoxon_test, screen, data_name="whole"))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        computed_units(patch, 2, KeyboardInterrupt)
-        run(wilcoxon_test, screen, chunk_size=2)
+    stop_before(2, KeyboardInterrupt, monkeypatch, wilcoxon_test, screen, chunk_size=2)
     begun = computed_units(monkeypatch)
     found = tables_of(run(wilcoxon_test, screen, chunk_size=5, resume=True, n_jobs=2))
     assert begun == [4, 6, 8, 10, 12]
@@ -120,9 +128,10 @@ def test_resumed_run_keeps_the_blocks_it_began_with(screen: Path, monkeypatch) -
 
 def test_run_stopped_while_the_result_is_written_only_writes_again(screen, monkeypatch) -> None:
     expected = tables_of(run(wilcoxon_test, screen, data_name="whole"))
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(comparison, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run(wilcoxon_test, screen)
+        with pytest.raises(KeyboardInterrupt):
+            run(wilcoxon_test, screen)
     begun = computed_units(monkeypatch)
     assert_same_bits(tables_of(run(wilcoxon_test, screen, resume=True)), expected)
     assert begun == []
@@ -130,9 +139,7 @@ def test_run_stopped_while_the_result_is_written_only_writes_again(screen, monke
 
 def stopped_run(screen: Path, monkeypatch) -> Path:
     """Stop a Wilcoxon test before its third block; return the checkpoint."""
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        computed_units(patch, 2, KeyboardInterrupt)
-        run(wilcoxon_test, screen)
+    stop_before(2, KeyboardInterrupt, monkeypatch, wilcoxon_test, screen)
     return screen.with_name("crispyx_wilcoxon.h5ad.progress.json")
 
 
@@ -150,7 +157,9 @@ def test_progress_is_readable_json_beside_the_output(screen: Path, monkeypatch) 
         ({"perturbations": ["MYC"]}, r"perturbations None -> \['MYC'\]"),
     ],
 )
-def test_run_with_other_parameters_is_not_resumed(options, change: str, screen, monkeypatch) -> None:
+def test_run_with_other_parameters_is_not_resumed(
+    options, change: str, screen, monkeypatch
+) -> None:
     progress = stopped_run(screen, monkeypatch)
     with pytest.raises(CheckpointError, match=change) as error:
         run(wilcoxon_test, screen, resume=True, **options)
@@ -162,7 +171,7 @@ def test_run_with_other_parameters_is_not_resumed(options, change: str, screen, 
 def test_changed_input_is_not_resumed(screen: Path, monkeypatch) -> None:
     stopped_run(screen, monkeypatch)
     os.utime(screen, ns=(0, 0))
-    with pytest.raises(CheckpointError, match="input mtime_ns .* -> 0"):
+    with pytest.raises(CheckpointError, match=r"input mtime_ns .* -> 0"):
         run(wilcoxon_test, screen, resume=True)
 
 

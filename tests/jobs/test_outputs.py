@@ -18,7 +18,9 @@ import crispyx as cx
 from crispyx.de import comparison, t_test, wilcoxon_test
 from crispyx.errors import CrispyxWarning, InputError, OutputBusyError, OutputExistsError
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* cells have no label", "ignore:in .* tests one arm")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* cells have no label", "ignore:in .* tests one arm"
+)
 
 
 @pytest.fixture
@@ -81,14 +83,19 @@ def test_other_parameters_compute_again_and_say_what_changed(
 ) -> None:
     run(screen)
     computed.clear()
-    with pytest.warns(CrispyxWarning, match=rf"crispyx_wilcoxon\.h5ad' is computed again: .*{change}"):
+    with pytest.warns(
+        CrispyxWarning, match=rf"crispyx_wilcoxon\.h5ad' is computed again: .*{change}"
+    ):
         run(screen, **options)
     assert computed == [0]
 
 
 def test_other_engine_computes_again(screen: Path) -> None:
     run(screen)
-    with cx.use_engine("reference"), pytest.warns(CrispyxWarning, match="engine 'compiled' -> 'ref"):
+    with (
+        cx.use_engine("reference"),
+        pytest.warns(CrispyxWarning, match="engine 'compiled' -> 'ref"),
+    ):
         run(screen)
 
 
@@ -118,7 +125,14 @@ def test_result_of_another_input_is_protected(screen: Path, computed) -> None:
     before = first.result_path.read_bytes()
     with pytest.raises(OutputExistsError) as error:
         run(other)
-    for part in (str(screen), str(other), "data_name=", "output_dir=", "output_path=", "force=True"):
+    for part in (
+        str(screen),
+        str(other),
+        "data_name=",
+        "output_dir=",
+        "output_path=",
+        "force=True",
+    ):
         assert part in str(error.value)
     assert isinstance(error.value, FileExistsError)
     assert first.result_path.read_bytes() == before
@@ -131,7 +145,9 @@ def test_result_of_another_input_is_protected(screen: Path, computed) -> None:
 
 def test_result_of_another_operation_is_protected(screen: Path) -> None:
     output = run(screen).result_path
-    with pytest.raises(OutputExistsError, match="holds the wilcoxon result .* not the t_test result"):
+    with pytest.raises(
+        OutputExistsError, match=r"holds the wilcoxon result .* not the t_test result"
+    ):
         t_test(screen, perturbation_column=COLUMN, output_path=output)
 
 

@@ -68,9 +68,7 @@ def test_rest_is_every_labelled_cell_without_the_perturbation(tmp_path: Path) ->
 
 def test_label_called_rest_is_a_label(tmp_path: Path) -> None:
     labels = ["rest", "KLF1", "rest"]
-    screen = resolved(
-        write_h5ad(tmp_path / "s.h5ad", np.eye(3), labels), control_label="rest"
-    )
+    screen = resolved(write_h5ad(tmp_path / "s.h5ad", np.eye(3), labels), control_label="rest")
     assert not screen.membership.pooled
     assert cells_of(screen, 0) == [0, 2]
 
@@ -167,7 +165,9 @@ def test_genes_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_cells_of_one_name_are_told(tmp_path: Path) -> None:
-    path = write_h5ad(tmp_path / "s.h5ad", np.eye(6, 3), LABELS, cells=["a", "b", "a", "c", "a", "b"])
+    path = write_h5ad(
+        tmp_path / "s.h5ad", np.eye(6, 3), LABELS, cells=["a", "b", "a", "c", "a", "b"]
+    )
     with pytest.warns(CrispyxWarning, match=r"3 cell names of .*s\.h5ad .* \(first: 'a'\)"):
         assert resolved(path).membership.used_cells.sum() == 6
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given
-
-from crispyx._stats.moments import Arm, comparison_arms, group_moments
 from layouts import grouped, membership_of
 from strategies import Design, cases
+
+from crispyx._stats.moments import Arm, comparison_arms, group_moments
 
 EPS = np.finfo(float).eps
 

@@ -42,7 +42,9 @@ def test_tests_that_were_not_made_do_not_count(table: np.ndarray, method) -> Non
 
 
 @given(pvalues, st.sampled_from(CORRECTIONS))
-def test_each_row_is_corrected_alone_and_the_input_left_as_it_was(table: np.ndarray, method) -> None:
+def test_each_row_is_corrected_alone_and_the_input_left_as_it_was(
+    table: np.ndarray, method
+) -> None:
     before = table.copy()
     whole = adjust_rows(table, method, "compiled")
     rows = [adjust_rows(table[i : i + 1], method, "compiled") for i in range(len(table))]

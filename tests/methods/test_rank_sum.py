@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import grouped, membership_of
 from scipy import stats
+from strategies import Design, cases
 
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._stats.rank_sum import rank_sum_tests
-from layouts import grouped, membership_of
 from reference.rank_sum import rank_sum
-from strategies import Design, cases
 
 
 @given(cases(), st.booleans())

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,9 +94,7 @@ def on_the_fly(values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@given(
-    screens(), options_of_a_comparison, st.sampled_from(["csr", "csc", "dense"]), st.booleans()
-)
+@given(screens(), options_of_a_comparison, st.sampled_from(["csr", "csc", "dense"]), st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_engines_give_what_the_reference_defines(
     method, tmp_path_factory, case, options: ComparisonOptions, layout: str, tie_correct: bool
@@ -137,7 +136,7 @@ def assert_as_defined(found, expected, values: np.ndarray, *, exact: bool) -> No
         if name in ("u_statistics", "pts", "pts_rest"):
             np.testing.assert_allclose(table, truth, rtol=narrow / 2, atol=0, err_msg=name)
         elif ranks and name != "logfoldchanges":
-            # The variance, its root and the quotient take seven roundings; p multiplies them by z^2.
+            # The variance, its root and the quotient take seven roundings; p has them z^2 times.
             np.testing.assert_allclose(table, truth, rtol=5e-14, atol=0, err_msg=name)
         elif name == "pvalues_adj":
             np.testing.assert_array_equal(np.isnan(table), np.isnan(found.pvalues), err_msg=name)
@@ -193,8 +192,7 @@ def data(request, tmp_path_factory) -> Data:
     sizes = counts.sum(axis=1, keepdims=True)
     logs = np.log1p(counts * 1e4 / np.where(sizes > 0, sizes, 1))
     labels = adata.obs["perturbation"].astype(str).tolist()
-    genes = list(adata.var_names)
-    path = write_h5ad(folder / "screen.h5ad", logs, labels, genes=genes, dtype="f8")
+    path = write_h5ad(folder / "screen.h5ad", logs, labels, dtype="f8")
     results = [quietly(method, path, control_label=control, **UNFILTERED) for method in METHODS]
     return Data(path, in_memory(logs, labels, np.asarray), control, *results)
 
@@ -230,9 +228,7 @@ def test_t_is_scipys_for_every_perturbation_and_gene(data: Data) -> None:
             theirs = stats.ttest_ind(perturbed, control, equal_var=False)
         # Means that nearly meet leave t its absolute error: some roundings of the means over their
         # standard error, which is above 1e-3 of them here.
-        np.testing.assert_allclose(
-            data.t.statistics[row], theirs.statistic, rtol=1e-10, atol=1e-12
-        )
+        np.testing.assert_allclose(data.t.statistics[row], theirs.statistic, rtol=1e-10, atol=1e-12)
         told = ~(theirs.pvalue < 1e-300)
         np.testing.assert_allclose(data.t.pvalues[row, told], theirs.pvalue[told], rtol=1e-9)
 
@@ -268,7 +264,7 @@ def test_known_biology_stands_at_the_top(data_dir: Path, tmp_path: Path) -> None
         ("schraivogel_tapseq", "STK3", "STK3"),
     ):
         path = data_dir / f"{name}.h5ad"
-        logs = cx.pp.normalize_total_log1p(path, output_dir=tmp_path, verbose=False)
+        logs = cx.pp.normalize_total_log1p(path, tmp_path / f"{name}_logs.h5ad", verbose=False)
         result = wilcoxon_test(logs, groupby=COLUMN, control_label="non-targeting", force=True)
         top = result.genes[result.order[result.groups.index(label)]][:3]
         assert gene in list(top)
@@ -302,7 +298,8 @@ def degenerate(tmp_path: Path, n_perturbed: int = 4) -> Path:
 
 def table_of(result: Any, label: str = "A") -> pd.DataFrame:
     row = result.groups.index(label)
-    names = ("statistics", "pvalues", "pvalues_adj", "logfoldchanges", "effect_size", "pts", "pts_rest")
+    names = ["statistics", "pvalues", "pvalues_adj", "logfoldchanges", "effect_size"]
+    names += ["pts", "pts_rest"]
     return pd.DataFrame({n: getattr(result, n)[row] for n in names}, index=list(result.genes))
 
 
@@ -313,11 +310,11 @@ def test_genes_without_variation_take_their_place_in_the_table(engine, tmp_path:
         w = table_of(quietly(wilcoxon_test, path, **UNFILTERED))
         t = table_of(quietly(t_test, path, **UNFILTERED))
     for gene in ("all zero", "all equal"):
-        assert w.loc[gene, ["statistics", "pvalues", "effect_size", "logfoldchanges"]].tolist() == [
-            0, 1, 0, 0,
-        ]  # fmt: skip
+        assert w.loc[gene, ["statistics", "pvalues", "effect_size"]].tolist() == [0, 1, 0]
         assert t.loc[gene, ["statistics", "pvalues", "pvalues_adj"]].isna().all()
-        assert t.loc[gene, ["effect_size", "logfoldchanges"]].tolist() == [0, 0]
+        for table in (w, t):
+            # The means of ten and of four times 0.7 differ in their last digit.
+            assert table.loc[gene, "logfoldchanges"] == pytest.approx(0, abs=1e-15)
     # Two arms of equal values each: ranks tell them apart, Welch has no variance to divide by.
     assert w.loc["two equal arms", "effect_size"] == 0.5
     assert t.loc["two equal arms", ["statistics", "pvalues"]].isna().all()
@@ -384,7 +381,7 @@ def test_filter_goes_before_the_count_of_expressing_cells(method, tmp_path: Path
 @pytest.mark.parametrize("method", METHODS)
 def test_group_smaller_than_the_minimum_is_nan_with_a_warning(method, tmp_path: Path) -> None:
     path = degenerate(tmp_path, n_perturbed=1)
-    message = r"1 perturbations have fewer than min_cells_pert=2 cells and are not tested: 'A' \(1\)"
+    message = r"1 perturbations have fewer than min_cells_pert=2 cells .* not tested: 'A' \(1\)"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CrispyxWarning)
         with pytest.warns(CrispyxWarning, match=message):
@@ -419,8 +416,11 @@ def warnings_of(method: Callable[..., Any], data: Any, **options: Any) -> list[s
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_ordinary_screen_gives_no_warning(method, screen: Path) -> None:
-    assert warnings_of(method, screen) == [] if method is wilcoxon_test else True
+def test_ordinary_screen_gives_no_warning(method, tmp_path: Path) -> None:
+    labels = ["control", "A", "B"] * 20
+    values = np.log1p(np.random.default_rng(0).poisson(1, (60, 5)) * 1.3)
+    path = write_h5ad(tmp_path / "screen.h5ad", values, labels)
+    assert warnings_of(method, path) == []
 
 
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
@@ -469,8 +469,8 @@ def test_negative_values_are_told_with_the_first(method, layout: str, tmp_path: 
 def test_silent_arms_are_told_where_they_are_tested(tmp_path: Path) -> None:
     path = degenerate(tmp_path)
     (message,) = warnings_of(t_test, path, **UNFILTERED)
-    # "control silent" and "perturbed silent" in A, "control silent" in B.
-    assert message.startswith("in 3 tests one arm has no cell that expresses the gene")
+    # "control silent" and "perturbed silent" in A; "all zero" and "control silent" in B.
+    assert message.startswith("in 4 tests one arm has no cell that expresses the gene")
     # Left out by a threshold, they are nothing to warn about.
     assert warnings_of(t_test, path, force=True, **UNFILTERED, min_cells_expressed=9) == []
     assert warnings_of(wilcoxon_test, path, **UNFILTERED) == []
@@ -539,7 +539,7 @@ def test_bad_input_is_refused_with_its_path(method, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nan\.h5ad \[X\] holds nan at cell 'cell50' .*'gene11'"):
         quietly(method, path)
     memory = in_memory(*log_screen(), sp.csr_matrix)
-    with pytest.raises(InputError, match="in memory has no folder for the result; give output_path"):
+    with pytest.raises(InputError, match="has no folder for the result; give output_path"):
         quietly(method, memory)
     assert [p.name for p in tmp_path.iterdir()] == ["nan.h5ad"]
 
@@ -566,8 +566,8 @@ def test_scanpys_layout_for_more_perturbations_than_hdf5_holds_is_refused_at_onc
 )
 def test_one_door_for_all_methods(name: str, method, screen: Path) -> None:
     direct = quietly(method, screen)
-    for door in (rank_genes_groups, cx.tl.rank_genes_groups):
-        result = quietly(door, screen, method=name, data_name=door.__module__.replace(".", "_"))
+    for number, door in enumerate((rank_genes_groups, cx.tl.rank_genes_groups)):
+        result = quietly(partial(door, method=name), screen, data_name=f"door{number}")
         assert isinstance(result, cx.RankGenesGroupsResult)
         assert isinstance(result.result, cx.AnnData)
         np.testing.assert_array_equal(result.pvalues, direct.pvalues)
@@ -597,7 +597,10 @@ def test_without_tie_correction_z_is_smaller(screen: Path) -> None:
     assert (corrected.tie_correct, plain.tie_correct) == (True, False)
     np.testing.assert_array_equal(plain.u_statistics, corrected.u_statistics)
     moved = np.nan_to_num(corrected.statistics) != 0
-    assert np.all(np.abs(plain.statistics[moved]) < np.abs(corrected.statistics[moved]))
+    smaller = np.abs(plain.statistics[moved]) < np.abs(corrected.statistics[moved])
+    # A gene without any tie has nothing to correct.
+    assert smaller.mean() > 0.5
+    assert np.all(smaller | (plain.statistics[moved] == corrected.statistics[moved]))
 
 
 def test_rest_of_the_screen_is_the_control_asked_for(screen: Path) -> None:
@@ -618,10 +621,8 @@ def test_rest_of_the_screen_is_the_control_asked_for(screen: Path) -> None:
 # What is written and what is returned
 
 
-LAYERS = {
-    "wilcoxon": {"z_score", "pvalue", "pvalue_adj", "logfoldchanges", "u_statistic", "pts", "pts_rest"},
-    "t_test": {"z_score", "pvalue", "pvalue_adj", "logfoldchanges", "pts", "pts_rest"},
-}
+COMMON = {"z_score", "pvalue", "pvalue_adj", "logfoldchanges", "pts", "pts_rest"}
+LAYERS = {"wilcoxon": COMMON | {"u_statistic"}, "t_test": COMMON}
 FLOAT32 = {"wilcoxon": {"pts", "pts_rest"}, "t_test": {"X", "logfoldchanges", "pts", "pts_rest"}}
 
 
@@ -698,7 +699,8 @@ def test_labels_of_any_text_survive_every_layout(tmp_path: Path) -> None:
     adata = sc.read_h5ad(result.result_path)
     for label in labels[1:6]:
         scores = sc.get.rank_genes_groups_df(adata, label)["scores"]
-        np.testing.assert_allclose(scores, result[label].statistic[np.argsort(-np.abs(result[label].statistic))], rtol=1e-6)
+        expected = sorted(result[label].statistic, key=abs, reverse=True)
+        np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loaded", [False, True])
@@ -735,7 +737,7 @@ def test_result_is_a_mapping_from_label_to_its_comparison(method, loaded, screen
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_order_falls_with_the_size_of_the_statistic_and_ends_with_the_untested(method, screen) -> None:
+def test_order_falls_with_the_statistic_and_ends_with_the_untested(method, screen) -> None:
     result = quietly(method, screen)
     for row, order in enumerate(result.order):
         size = np.abs(result.statistics[row, order])
@@ -796,12 +798,13 @@ def test_progress_is_shown_on_request_and_never_on_standard_output(
 
 FORKED = """
 import os, sys
+import numpy as np
 from crispyx.de import wilcoxon_test
 run = lambda name: wilcoxon_test(sys.argv[1], groupby="perturbation", n_jobs=2, data_name=name)
 expected = run("parent").pvalues
 child = os.fork()
 if child == 0:
-    os._exit(0 if (run("child").pvalues[:, 2] == expected[:, 2]).all() else 1)
+    os._exit(not np.array_equal(run("child").pvalues, expected, equal_nan=True))
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
