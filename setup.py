@@ -29,7 +29,7 @@ COMPILE_ARGS += ["-ffp-contract=off", "-fno-math-errno", "-Wno-unused-function"]
 
 
 def openmp_flags(compiler):
-    """Return (compile flags, link flags) of the first OpenMP variant that works, else two empty lists."""
+    """Return (compile, link) flags of the first OpenMP variant that works, else empty lists."""
     variants = [(["-fopenmp"], ["-fopenmp"])]
     if sys.platform == "darwin":
         variants = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"]), *variants]
@@ -45,7 +45,7 @@ def openmp_flags(compiler):
                 compiler.link_executable(objects, program, extra_postargs=link_flags)
                 if subprocess.run([program], check=False).returncode == 0:
                     return compile_flags, link_flags
-            except Exception as error:  # each compiler has exceptions of its own
+            except Exception as error:  # noqa: BLE001 - each compiler has exceptions of its own
                 print(f"OpenMP probe {compile_flags}: {error}", file=sys.stderr)
     print("OpenMP not found: kernels are built for one thread", file=sys.stderr)
     return [], []

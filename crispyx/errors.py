@@ -8,7 +8,7 @@ class CrispyxError(Exception):
 
 
 class InputError(CrispyxError, ValueError):
-    """A value, file content or argument that cannot be used; the message says where and what to do."""
+    """A value, file or argument that cannot be used; the message says where and what to do."""
 
 
 class InputTypeError(CrispyxError, TypeError):

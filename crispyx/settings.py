@@ -43,6 +43,7 @@ class Settings:
 
     @property
     def n_threads(self) -> int | None:
+        """Threads of the kernels, or None."""
         return self._n_threads
 
     @n_threads.setter
@@ -53,6 +54,7 @@ class Settings:
 
     @property
     def memory_limit_gb(self) -> float | None:
+        """Memory budget in GB, or None."""
         return self._memory_limit_gb
 
     @memory_limit_gb.setter
@@ -63,6 +65,7 @@ class Settings:
 
     @property
     def engine(self) -> Engine:
+        """Name of the engine."""
         return self._engine
 
     @engine.setter
@@ -73,12 +76,15 @@ class Settings:
 
     @property
     def scratch_dir(self) -> Path | None:
+        """Folder of scratch files, or None."""
         return self._scratch_dir
 
     @scratch_dir.setter
     def scratch_dir(self, value: str | Path | None) -> None:
         if value is not None and not Path(value).is_dir():
-            raise InputError(f"settings.scratch_dir {str(value)!r} is not a folder; create it first")
+            raise InputError(
+                f"settings.scratch_dir {str(value)!r} is not a folder; create it first"
+            )
         self._scratch_dir = None if value is None else Path(value)
 
     def __repr__(self) -> str:

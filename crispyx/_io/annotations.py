@@ -156,7 +156,7 @@ def _decode(codes: np.ndarray, categories: np.ndarray, where: str) -> np.ndarray
     known = codes >= 0
     if codes.max(initial=-1) >= len(categories):
         raise InputError(
-            f"{where}: a category has code {codes.max()} but there are {len(categories)} categories; "
+            f"{where}: a category has code {codes.max()} of {len(categories)} categories; "
             "the file is damaged"
         )
     values[known] = categories[codes[known]]

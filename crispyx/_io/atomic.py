@@ -16,8 +16,8 @@ import psutil
 def atomic_path(final: str | Path) -> Iterator[Path]:
     """Yield a hidden path beside ``final``; rename it into place on success, remove it on failure.
 
-    The data is on disk (fsync) before the rename, so that a crash leaves either the file from before
-    or the complete one. What a killed process left half-written is removed.
+    The data is on disk (fsync) before the rename, so that a crash leaves the file from before or
+    the complete one. What a killed process left half-written is removed.
     """
     final = Path(final)
     prefix = f".{final.name}.{socket.gethostname()}-"

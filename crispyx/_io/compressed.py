@@ -49,7 +49,7 @@ class CompressedStorage:
         for name, part in (("indices", indices), ("indptr", indptr)):
             if part.dtype.kind not in "iu":
                 raise InputError(
-                    f"{where}: {name} holds {part.dtype} where whole numbers are needed; the file is "
+                    f"{where}: {name} holds {part.dtype} where whole numbers belong; the file is "
                     "damaged"
                 )
         if data.shape != indices.shape or len(data.shape) != 1:
@@ -68,7 +68,8 @@ class CompressedStorage:
         if bad >= 0:
             raise InputError(
                 f"{where}: indptr runs from {self.indptr[bad]} to {self.indptr[bad + 1]} at "
-                f"{self._axes[0]} {bad} of {n_major} while {data.shape[0]} values are stored; the file is damaged"
+                f"{self._axes[0]} {bad} of {n_major} while {data.shape[0]} values are stored; "
+                "the file is damaged"
             )
 
     @property
@@ -79,7 +80,7 @@ class CompressedStorage:
     def blocks(
         self, start: int, stop: int, *, max_values: int, max_major: int
     ) -> Iterator[CompressedBlock]:
-        """Yield blocks of whole vectors of at most ``max_values`` values (a longer vector is alone)."""
+        """Yield blocks of whole vectors, up to ``max_values`` values (a longer one alone)."""
         while start < stop:
             limit = np.searchsorted(self.indptr, self.indptr[start] + max_values, side="right") - 1
             end = int(min(max(limit, start + 1), start + max_major, stop))

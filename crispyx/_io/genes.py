@@ -23,8 +23,8 @@ LOG_TARGET_SUM = 1e4
 class GeneStream:
     """Blocks of genes for the cells of a membership.
 
-    CSR and dense inputs are passed over once on opening and turned around, in memory or in a scratch
-    file; a CSC input is read as the blocks are asked for.
+    CSR and dense inputs are passed over once on opening and turned around, in memory or in a
+    scratch file; a CSC input is read as the blocks are asked for.
 
     Parameters
     ----------
@@ -147,9 +147,7 @@ def group_genes(block: CompressedBlock, membership: Membership, n_threads: int) 
     """Sort the values of each gene of a block by group."""
     n_groups = len(membership.sizes)
     run_ptr = np.empty((block.n_major, n_groups + 1), dtype=np.int64)
-    kernel.count_runs(
-        block.minor, block.ptr, membership.ptr, membership.groups, run_ptr, n_threads
-    )
+    kernel.count_runs(block.minor, block.ptr, membership.ptr, membership.groups, run_ptr, n_threads)
     ends = np.cumsum(run_ptr[:, -1])
     run_ptr[1:] += ends[:-1, None]
     values = np.empty(ends[-1] if len(ends) else 0, dtype=block.values.dtype)

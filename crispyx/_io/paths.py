@@ -134,7 +134,7 @@ def prepare_output(output: Path, inputs: tuple[Path, ...] = (), needed_bytes: in
         ) from None
     if not os.access(folder, os.W_OK):
         raise PermissionError(
-            f"cannot write into {str(folder)!r}; give output_dir= or output_path= in a folder of yours"
+            f"cannot write into {str(folder)!r}; give output_dir= or output_path= elsewhere"
         )
     require_space(folder, needed_bytes, repr(str(output)), "output_dir=")
     return output

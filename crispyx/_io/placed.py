@@ -1,9 +1,9 @@
 """Arrays of an HDF5 file whose place in the file is known, to be filled without HDF5.
 
-A process killed while HDF5 writes may leave a file whose structure is damaged. Here the structure is
-complete, and the file closed, before the first value is written; values then go straight to their
-bytes. Whatever moment the process is killed at, the file stays readable and the values that were
-made durable stay correct.
+A process killed while HDF5 writes may leave a file whose structure is damaged. Here the structure
+is complete, and the file closed, before the first value is written; values then go straight to
+their bytes. Whatever moment the process is killed at, the file stays readable and the values that
+were made durable stay correct.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def create_placed(
 
 
 def places(path: Path, names: tuple[str, ...]) -> dict[str, int]:
-    """Return where each array's bytes begin in the file; an empty array has no place and is left out."""
+    """Return where each array's bytes begin in the file; an empty array has no place."""
     with h5py.File(path, "r") as file:
         found = {name: file[name].id.get_offset() for name in names}
     return {name: offset for name, offset in found.items() if offset is not None}
@@ -69,7 +69,7 @@ class PlacedWriter:
         """Write values at a position counted in elements; they must be of the array's type."""
         if not values.size:
             return
-        data = memoryview(np.ascontiguousarray(values)).cast("B")
+        data = np.ascontiguousarray(values).data.cast("B")
         offset = self._places[name] + position * values.dtype.itemsize
         while data:  # a write may be cut short, by a limit or beyond 2 GB
             written = os.pwrite(self.handle, data, offset)

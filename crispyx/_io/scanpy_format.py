@@ -68,9 +68,9 @@ def require_room(groups: Sequence[str]) -> None:
             file.create_dataset("names", shape=(1,), dtype=fields)
         except ValueError as error:
             raise InputError(
-                f"scanpy's layout cannot hold {len(groups)} perturbations in a file ({error}); leave "
-                "scanpy_format=False and use the result's tables or to_rank_genes_groups_dict(), or "
-                "choose fewer with perturbations="
+                f"scanpy's layout cannot hold {len(groups)} perturbations in a file ({error}); "
+                "leave scanpy_format=False and use the result's tables or "
+                "to_rank_genes_groups_dict(), or choose fewer with perturbations="
             ) from error
 
 

@@ -49,7 +49,7 @@ class SegmentStore:
         self._scratch: BinaryIO | None = None
         if scratch_dir is not None:
             # Nameless from the start: the space is freed however the process ends.
-            self._scratch = tempfile.TemporaryFile(dir=scratch_dir)
+            self._scratch = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115
 
     def append(self, block: CompressedBlock, use_major: np.ndarray | None = None) -> None:
         """Turn a block of at most 65,536 major vectors around and keep it.
@@ -108,15 +108,15 @@ class SegmentStore:
 
     def _keep(self, array: np.ndarray) -> np.ndarray | tuple[int, np.dtype]:
         if self._scratch is None:
-            return array.copy() if array.base is not None and len(array) < len(array.base) else array
+            return (
+                array.copy() if array.base is not None and len(array) < len(array.base) else array
+            )
         position = self._scratch.seek(0, 2)
         array.tofile(self._scratch)
         self._scratch.flush()
         return position, array.dtype
 
-    def _slice(
-        self, kept: np.ndarray | tuple[int, np.dtype], begin: int, end: int
-    ) -> np.ndarray:
+    def _slice(self, kept: np.ndarray | tuple[int, np.dtype], begin: int, end: int) -> np.ndarray:
         if isinstance(kept, np.ndarray):
             return kept[begin:end]
         assert self._scratch is not None  # kept there by _keep

@@ -1,4 +1,4 @@
-"""One door to a matrix, whatever holds it: an h5ad file or an AnnData, CSR, CSC or dense, X or a layer."""
+"""One door to a matrix, whatever holds it: file or AnnData, CSR, CSC or dense, X or a layer."""
 
 from __future__ import annotations
 
@@ -164,9 +164,7 @@ class MatrixSource:
             NaN or infinity, or a damaged structure; the message names the place.
         """
         stop = self.storage.n_major if stop is None else stop
-        for block in self.storage.blocks(
-            start, stop, max_values=max_values, max_major=max_major
-        ):
+        for block in self.storage.blocks(start, stop, max_values=max_values, max_major=max_major):
             self._inspect(block, summary)
             yield block
         if summary is not None and start == 0 and stop == self.storage.n_major:
@@ -207,7 +205,7 @@ class MatrixSource:
             cell, gene = self._place(block, nonfinite)
             raise InputError(
                 f"{self.where} holds {block.values[nonfinite]} at cell "
-                f"{self.obs.index[cell]!r} (row {cell}), gene {self.var.index[gene]!r} (column {gene}); "
+                f"{self.obs.index[cell]!r} (row {cell}), gene {self.var.index[gene]!r} ({gene}); "
                 "remove or replace such values first"
             )
         if summary is None:
@@ -239,8 +237,8 @@ class MatrixSource:
         if summary.offending is not None:
             cell, gene, value = summary.offending
             raise InputError(
-                f"{self.where} holds {value:g} at cell {self.obs.index[cell]!r} (row {cell}), column "
-                f"{self.var.index[gene]!r} ({gene}); {what} needs counts: whole numbers >= 0"
+                f"{self.where} holds {value:g} at cell {self.obs.index[cell]!r} (row {cell}), "
+                f"column {self.var.index[gene]!r} ({gene}); {what} needs counts: whole numbers >= 0"
             )
 
 
@@ -284,8 +282,8 @@ def open_file(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         raise InputError(
-            f"{str(path)!r} cannot be read as HDF5 ({error}); it may be cut short, of another format, "
-            "or open for writing elsewhere: copy it again, or close it where it is open"
+            f"{str(path)!r} cannot be read as HDF5 ({error}); it may be cut short, of another "
+            "format, or open for writing elsewhere: copy it again, or close it where it is open"
         ) from error
 
 
@@ -307,7 +305,9 @@ def _from_file(path: Path, element: str) -> MatrixSource:
         var = FileAnnotations(file["var"], "var", str(path))
         if isinstance(node, h5py.Dataset):
             if node.ndim != 2:
-                raise InputError(f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2")
+                raise InputError(
+                    f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2"
+                )
             storage: CompressedStorage | DenseStorage = DenseStorage(node, where)
             layout: Layout = "dense"
             shape = (int(node.shape[0]), int(node.shape[1]))
@@ -349,7 +349,9 @@ def _from_memory(adata: Any, layer: str | None, element: str) -> MatrixSource:
         raise InputError(f"{where}: no such layer; there are: {', '.join(adata.layers) or 'none'}")
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
-        raise InputError(f"{where}: X is empty; give layer=, there are: {', '.join(adata.layers) or 'none'}")
+        raise InputError(
+            f"{where}: X is empty; give layer=, there are: {', '.join(adata.layers) or 'none'}"
+        )
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     form = getattr(matrix, "format", None)
     layout: Layout

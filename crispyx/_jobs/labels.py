@@ -38,8 +38,8 @@ def resolve_control_label(
 ) -> str:
     """Return the control label: the one given, else the only one that reads like a control.
 
-    A label equal to a usual name (ctrl, control, non-targeting, NTC, scramble, safe-harbor and their
-    spellings; case does not matter) comes first, then one that contains such a name.
+    A label equal to a usual name (ctrl, control, non-targeting, NTC, scramble, safe-harbor and
+    their spellings; case does not matter) comes first, then one that contains such a name.
 
     Parameters
     ----------
@@ -72,9 +72,7 @@ def resolve_control_label(
         raise InputError(
             f"several labels read like a control: {_shown(found)}; say which with control_label="
         )
-    raise InputError(
-        f"no label reads like a control among {_shown(known)}; give control_label="
-    )
+    raise InputError(f"no label reads like a control among {_shown(known)}; give control_label=")
 
 
 def _shown(labels: list[str]) -> str:

@@ -39,7 +39,9 @@ def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> b
     if force or not output.exists():
         return False
     found = read_record(output)
-    ways_out = "give data_name=, output_dir= or output_path= to keep both, or force=True to replace it"
+    ways_out = (
+        "give data_name=, output_dir= or output_path= to keep both, or force=True to replace it"
+    )
     if found is None:
         raise OutputExistsError(
             f"{str(output)!r} exists and is not a complete crispyx result; {ways_out}"

@@ -72,13 +72,11 @@ def plan_genes(
     n_groups = len(screen.groups) + 1
     stored = source.storage.n_stored
     budget = working_memory(memory_limit_gb)
-    per_gene = (
-        BYTES_PER_GROUPED * stored // n_genes
-        + 8 * n_groups
-        + bytes_per_result * n_groups
-    )
+    per_gene = BYTES_PER_GROUPED * stored // n_genes + 8 * n_groups + bytes_per_result * n_groups
     fixed = BYTES_PER_READ * min(READ_VALUES, stored) + 24 * n_cells
-    require(fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations")
+    require(
+        fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations"
+    )
     per_turned = BYTES_PER_OFFSET + (8 if source.dtype == np.float64 else 4)
     turned = 0 if source.layout == "csc" else per_turned * stored
     in_memory = fixed + turned + per_gene <= budget

@@ -74,10 +74,10 @@ def resolve_screen(
     source : MatrixSource
         The opened input.
     perturbation_column : str
-        obs column of labels, or ``"obsm/NAME"``, see :func:`crispyx._io.memberships.read_memberships`.
+        obs column of labels, or ``"obsm/NAME"``, see ``crispyx._io.memberships``.
     control_label : str or None
-        Control; None infers it, see :func:`crispyx.data.resolve_control_label`. ``"rest"``, where no
-        label is called so, compares each perturbation with all cells that do not carry it.
+        Control; None infers it, see :func:`crispyx.data.resolve_control_label`. ``"rest"``, where
+        no label is called so, compares each perturbation with all cells that do not carry it.
     gene_name_column : str or None
         var column of gene names; None takes the index.
     perturbations : iterable of str or None
@@ -116,10 +116,10 @@ def _warn_about_repeated_cells(source: MatrixSource) -> None:
     names = source.obs.index
     n_repeated = len(names) - len(set(names))
     if n_repeated:
-        seen: set[str] = set()
-        first = next(name for name in names if name in seen or seen.add(name))
+        unique, counts = np.unique(names.astype(str), return_counts=True)
+        first = str(unique[counts > 1][0])
         warnings.warn(
-            f"{n_repeated} cell names of {source.path or source.where} stand more than once (first: "
+            f"{n_repeated} cell names of {source.path or source.where} stand more than once (first "
             f"{first!r}); each row counts as a cell of its own",
             CrispyxWarning,
             stacklevel=5,
@@ -166,13 +166,11 @@ def _labelled_cells(source: MatrixSource, column: str) -> _Cells:
 def _carried_perturbations(source: MatrixSource, element: str) -> _Cells:
     carried, names = read_memberships(source, element)
     known = np.ones(source.shape[0], dtype=bool)  # no guide is an answer too
-    return _Cells(
-        names, carried.indptr.astype(np.int64), carried.indices.astype(np.int64), known
-    )
+    return _Cells(names, carried.indptr.astype(np.int64), carried.indices.astype(np.int64), known)
 
 
 def _membership(cells: _Cells, control: str | None, groups: tuple[str, ...]) -> Membership:
-    """Number the groups; a cell with the control and another label belongs to the other only."""
+    """Return the membership; a cell with the control and another label belongs to the other."""
     number_of = {label: k + 1 for k, label in enumerate(groups)}
     if control is not None:
         number_of[control] = 0
@@ -216,7 +214,9 @@ def _asked(
     if perturbations is None:
         groups = [label for label in present if label != control]
         if not groups:
-            raise InputError(f"{where} holds only the control {control!r}; there is nothing to compare")
+            raise InputError(
+                f"{where} holds only the control {control!r}; there is nothing to compare"
+            )
         return groups
     if isinstance(perturbations, str):
         raise InputError(f"perturbations is the text {perturbations!r}; give a list of labels")

@@ -99,9 +99,7 @@ class TileStore:
         for unit in range(self.n_units):
             begin = unit * self.width
             width = min(self.width, self.n_genes - begin)
-            position = self._offset(unit) + width * (
-                before * self.n_groups + start * kind.itemsize
-            )
+            position = self._offset(unit) + width * (before * self.n_groups + start * kind.itemsize)
             piece = os.pread(self._file.fileno(), (stop - start) * width * kind.itemsize, position)
             table[:, begin : begin + width] = np.frombuffer(piece, dtype=kind).reshape(-1, width)
         return table

@@ -78,8 +78,8 @@ class Membership:
     ) -> Membership:
         """Build from the groups of each cell, ``groups[ptr[i]:ptr[i + 1]]`` for cell i.
 
-        With a ``pool`` (n_cells,) bool, groups are numbered from 1 and the cells of the pool are put
-        into group 0 as well.
+        With a ``pool`` (n_cells,) bool, groups are numbered from 1 and the cells of the pool are
+        put into group 0 as well.
         """
         if pool is not None:
             groups = np.insert(groups, ptr[:-1][pool], 0)
@@ -105,7 +105,7 @@ class GroupedGenes:
         Non-zero values, gene after gene, within a gene group after group, within a group in the
         order of the cells in the input. A cell that belongs to several groups is repeated.
     run_ptr : numpy.ndarray (n_genes, n_groups + 1) int64
-        ``values[run_ptr[g, k]:run_ptr[g, k + 1]]`` are the values of group k; group 0 is the control.
+        ``values[run_ptr[g, k]:run_ptr[g, k + 1]]`` are those of group k, 0 the control.
     group_sizes : numpy.ndarray (n_groups,) int64
         Cells of each group, zeros included.
     pooled : bool
@@ -128,7 +128,7 @@ class GroupedGenes:
         return len(self.group_sizes)
 
     def dense(self, gene: int, group: int) -> np.ndarray:
-        """Return all values, zeros last, of one group for the gene at position ``gene`` (n_cells,)."""
+        """Return all values of one group, zeros last, for one gene of the block (n_cells,)."""
         run = self.values[self.run_ptr[gene, group] : self.run_ptr[gene, group + 1]]
         vector = np.zeros(self.group_sizes[group])
         vector[: len(run)] = run

@@ -21,7 +21,7 @@ _CGROUP_FILES = (
 
 
 def _cgroup_free() -> int | None:
-    """Return the bytes left under the control group's limit, reclaimable file cache counted as free."""
+    """Return the bytes left under the control group's limit; reclaimable file cache is free."""
     for limit_file, used_file, stat_file in _CGROUP_FILES:
         try:
             with open(limit_file, encoding="ascii") as file:
@@ -76,7 +76,7 @@ def require(needed: int, budget: int, what: str) -> None:
         # Rounded up, with 10 MB for what the process holds more of at the next call.
         floor = math.ceil(100 * (needed + held) / GB + 1) / 100
         raise MemoryBudgetError(
-            f"{what} needs at least {needed / GB:.3f} GB beside the {held / GB:.3f} GB this process "
-            f"holds, but the budget leaves {max(budget, 0) / GB:.3f} GB; "
+            f"{what} needs at least {needed / GB:.3f} GB beside the {held / GB:.3f} GB this "
+            f"process holds, but the budget leaves {max(budget, 0) / GB:.3f} GB; "
             f"give memory_limit_gb={floor:.2f} or more"
         )

@@ -13,12 +13,14 @@ from crispyx._version import __version__
 
 
 def file_identity(path: Path) -> dict[str, Any]:
-    """Return what tells one state of a file from another: path, size in bytes, modification time in ns."""
+    """Return what tells one state of a file from another: path, bytes, modification time in ns."""
     status = path.stat()
     return {"path": str(path.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def fingerprint(kind: str, source: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(
+    kind: str, source: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the identity of one result.
 
     Parameters

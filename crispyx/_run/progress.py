@@ -12,7 +12,13 @@ T = TypeVar("T")
 
 
 def track(
-    items: Iterable[T], *, total: int, label: str, unit: str, show: bool | None = None, done: int = 0
+    items: Iterable[T],
+    *,
+    total: int,
+    label: str,
+    unit: str,
+    show: bool | None = None,
+    done: int = 0,
 ) -> Iterator[T]:
     """Yield the items, with a bar that counts them and estimates the time left.
 

@@ -23,7 +23,9 @@ if hasattr(os, "register_at_fork"):
 
 def usable_cores() -> int:
     """Return the cores this process may use: CPU affinity and control-group quota included."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()
@@ -50,7 +52,9 @@ def resolve_threads(n_jobs: int | None = None) -> int:
     if n_jobs is not None and (isinstance(n_jobs, bool) or int(n_jobs) != n_jobs):
         raise InputError(f"n_jobs is {n_jobs!r}; give a whole number, -1 or None")
     if n_jobs is not None and (n_jobs == 0 or n_jobs < -1):
-        raise InputError(f"n_jobs is {n_jobs}; give a number of threads >= 1, -1 or None for all cores")
+        raise InputError(
+            f"n_jobs is {n_jobs}; give a number of threads >= 1, -1 or None for all cores"
+        )
     if _forked or not has_openmp():
         return 1
     if n_jobs is None:

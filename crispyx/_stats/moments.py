@@ -50,9 +50,7 @@ class Arm:
         )
 
 
-def comparison_arms(
-    block: GroupedGenes, engine: Engine, n_threads: int = 1
-) -> tuple[Arm, Arm]:
+def comparison_arms(block: GroupedGenes, engine: Engine, n_threads: int = 1) -> tuple[Arm, Arm]:
     """Return the control arm and the perturbed arm of every perturbation in a block."""
     groups = group_moments(block, engine, n_threads)
     control, perturbed = groups.rows(slice(0, 1)), groups.rows(slice(1, None))

@@ -48,8 +48,7 @@ def welch_tests(
         statistic = (perturbed.mean - control.mean) / np.sqrt(total)
         # Shares of the total first: the squares of tiny variances would underflow.
         df = 1 / (
-            (q0 / total) ** 2 / (control.n_cells - 1)
-            + (q1 / total) ** 2 / (perturbed.n_cells - 1)
+            (q0 / total) ** 2 / (control.n_cells - 1) + (q1 / total) ** 2 / (perturbed.n_cells - 1)
         )
         statistic[~(total > 0)] = np.nan
         pvalue = 2 * stdtr(df, -np.abs(statistic))

@@ -150,8 +150,9 @@ def rules(
     min_cells_pert: int,
     correction: tuple[str, str],
 ) -> Rules:
-    """Fold and check the documented thresholds; ``min_pct`` is (control, perturbed, both), ``correction``
-    (method, scope).
+    """Fold and check the documented thresholds.
+
+    ``min_pct`` is (control, perturbed, both), ``correction`` is (method, scope).
 
     Raises
     ------
@@ -315,7 +316,7 @@ def _compute(
 def _tile(
     block: GroupedGenes, *, method: Method, limits: Rules, engine: Engine, n_threads: int
 ) -> Tile:
-    """Test one block; see the table of degenerate cases in ``docs/methods/expression_filter.md``."""
+    """Test one block; ``docs/methods/expression_filter.md`` has the degenerate cases."""
     control, perturbed = comparison_arms(block, engine, n_threads)
     tile = method.test(block, (control, perturbed), engine, n_threads)
     tile["logfoldchanges"] = log_fold_changes(control, perturbed, engine)
@@ -342,9 +343,7 @@ def _write(
 ) -> None:
     columns = dict(method.columns)
     x = columns.pop("X")
-    correct = partial(
-        adjust, method=limits.corr_method, scope=limits.corr_scope, engine=engine
-    )
+    correct = partial(adjust, method=limits.corr_method, scope=limits.corr_scope, engine=engine)
     columns["pvalue_adj"] = Column(
         np.float64, "pvalue", correct, all_rows=limits.corr_scope == "screen"
     )
@@ -377,8 +376,8 @@ def _warn_about_sizes(screen: Screen, limits: Rules) -> None:
     if small:
         more = f" and {len(small) - 5} more" if len(small) > 5 else ""
         warnings.warn(
-            f"{len(small)} perturbations have fewer than min_cells_pert={limits.min_cells_pert} cells "
-            f"and are not tested: {', '.join(small[:5])}{more}",
+            f"{len(small)} perturbations have fewer than min_cells_pert={limits.min_cells_pert} "
+            f"cells and are not tested: {', '.join(small[:5])}{more}",
             CrispyxWarning,
             stacklevel=5,
         )

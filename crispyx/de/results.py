@@ -178,8 +178,16 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
         full = self.to_full_order_dict()
         names = np.asarray(self.genes, dtype=object)
         tables = {"names": records([names[order] for order in self.order], self.groups)}
-        for key in ("scores", "logfoldchanges", "pvals", "pvals_adj", "pts", "pts_rest", "auc",
-                    "u_stat"):
+        for key in (
+            "scores",
+            "logfoldchanges",
+            "pvals",
+            "pvals_adj",
+            "pts",
+            "pts_rest",
+            "auc",
+            "u_stat",
+        ):
             rows = zip(full[key], self.order, strict=True)
             tables[key] = records([row[order] for row, order in rows], self.groups)
         params = {

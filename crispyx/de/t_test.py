@@ -23,8 +23,8 @@ from crispyx.settings import Engine
 
 class _WelchMethod:
     name = "t_test"
-    parameters: Mapping[str, Any] = {}  # noqa: RUF012 - no parameters of its own
-    columns: Mapping[str, Column] = {  # noqa: RUF012 - read only
+    parameters: Mapping[str, Any] = {}
+    columns: Mapping[str, Column] = {
         "X": Column(np.float32, "effect_size"),
         "z_score": Column(np.float64, "z_score"),
         "pvalue": Column(np.float64, "pvalue"),
@@ -57,7 +57,9 @@ class _WelchMethod:
         }
 
     def finish(self, stream: GeneStream, store: TileStore) -> None:
-        n_silent = sum(np.count_nonzero(_tested_on_one_arm(store, k)) for k in range(store.n_groups))
+        n_silent = sum(
+            np.count_nonzero(_tested_on_one_arm(store, k)) for k in range(store.n_groups)
+        )
         if n_silent:
             warnings.warn(
                 f"in {n_silent} tests one arm has no cell that expresses the gene: its variance "
@@ -83,8 +85,8 @@ def warn_about_negative(stream: GeneStream) -> None:
         cell, gene, value = stream.summary.negative
         warnings.warn(
             f"{stream.source.where} holds negative values (first: {value:g} at cell "
-            f"{stream.source.obs.index[cell]!r}, gene {stream.source.var.index[gene]!r}); the test is "
-            "valid, but logfoldchanges assume log1p data",
+            f"{stream.source.obs.index[cell]!r}, gene {stream.source.var.index[gene]!r}); the test "
+            "is valid, but logfoldchanges assume log1p data",
             CrispyxWarning,
             stacklevel=6,
         )
@@ -155,7 +157,7 @@ def t_test(
     min_mean_ctrl, min_mean_pert : float
         Mean log1p expression below which a side is low.
     cell_chunk_size : int or None
-        Cells read at a time (genes for a CSC file, which is stored that way); speed and memory only.
+        Cells read at a time (genes of a CSC file, stored that way); speed and memory only.
     output_dir : path or None
         Folder of the result; None takes the input's.
     data_name : str or None
@@ -204,7 +206,12 @@ def t_test(
         data,
         _WelchMethod(),
         select(
-            perturbation_column, groupby, control_label, reference, gene_name_column, perturbations,
+            perturbation_column,
+            groupby,
+            control_label,
+            reference,
+            gene_name_column,
+            perturbations,
             layer,
         ),
         rules(

@@ -58,8 +58,8 @@ class _RankSumMethod:
         stream.summarize()
         if stream.summary.looks_like_counts:
             warnings.warn(
-                f"{stream.source.where} holds counts: ranks then follow the library sizes of the cells "
-                "as well, and logfoldchanges assume log1p data; normalize first "
+                f"{stream.source.where} holds counts: ranks then follow the library sizes of the "
+                "cells as well, and logfoldchanges assume log1p data; normalize first "
                 "(cx.pp.normalize_total_log1p)",
                 CrispyxWarning,
                 stacklevel=5,
@@ -185,7 +185,12 @@ def wilcoxon_test(
         data,
         _RankSumMethod(tie_correct),
         select(
-            perturbation_column, groupby, control_label, reference, gene_name_column, perturbations,
+            perturbation_column,
+            groupby,
+            control_label,
+            reference,
+            gene_name_column,
+            perturbations,
             layer,
         ),
         rules(

@@ -114,7 +114,7 @@ def add_to(
     -------
     crispyx.AnnData
         The copy. Its obs has five more columns: the guide and the perturbation (categorical), both
-        missing without exactly one guide; ``guide_umi`` (nullable uint32 or uint64), the guide's UMIs,
+        missing without exactly one guide; ``guide_umi`` (nullable uint32 or uint64), its UMIs,
         idem; ``n_guides_detected`` (nullable uint8 or wider), missing for a cell the calls do not
         have; ``is_multi_infected`` (bool). ``uns["crispyx_guides_join"]`` holds the numbers that
         :func:`join_summary` returns, with the names of the columns and of the model.

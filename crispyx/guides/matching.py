@@ -88,7 +88,9 @@ def read_calls(calls: Any) -> Calls:
         )
     barcodes, guide_names = (as_text(np.asarray(names)) for names in (table.index, guides))
     require_unique_names(barcodes, guide_names, where)
-    return Calls(table, barcodes, guide_names, str(noted.get("model", "unknown")), path, where, adata)
+    return Calls(
+        table, barcodes, guide_names, str(noted.get("model", "unknown")), path, where, adata
+    )
 
 
 def match_cells(
