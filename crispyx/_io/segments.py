@@ -51,6 +51,11 @@ class SegmentStore:
             # Nameless from the start: the space is freed however the process ends.
             self._scratch = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115
 
+    @property
+    def n_values(self) -> int:
+        """Number of values kept so far."""
+        return sum(int(segment.ptr[-1]) for segment in self._segments)
+
     def append(self, block: CompressedBlock, use_major: np.ndarray | None = None) -> None:
         """Turn a block of at most 65,536 major vectors around and keep it.
 

@@ -29,7 +29,7 @@ from crispyx.datasets.cell_blocks import (
     guide_block,
     log_fold_of_cells,
 )
-from crispyx.datasets.count_files import GrowingCounts
+from crispyx.datasets.count_files import GrowingCounts, TurnedCounts
 from crispyx.datasets.negative_binomial import cluster_rate
 from crispyx.datasets.registry import NON_TARGETING
 from crispyx.datasets.screen_model import OutputFormat, ScreenModel, ScreenTables, draw_tables
@@ -69,19 +69,29 @@ def write_screen(
             "expression": (table[shown], gene_table(tables)[[]]),
             "guides": (table[["batch"]], guide_table(tables)[["target"]]),
         }
-        matrices = {}
+        matrices: dict[str, GrowingCounts | TurnedCounts] = {}
         for name, (obs, var) in frames.items():
             file = stack.enter_context(new_h5ad(paths[name]))
             write_annotations(file, obs, var, uns)
-            matrices[name] = GrowingCounts(
-                file, len(var), dtype=output.dtype, compression=output.compression
+            layout = output.layout if name == "expression" else "csr"
+            matrix = GrowingCounts(
+                file,
+                len(var) if layout == "csr" else len(obs),
+                dtype=output.dtype,
+                compression=output.compression,
+                layout=layout,
             )
+            turned = layout == "csc"
+            matrices[name] = TurnedCounts(matrix, len(var), folder) if turned else matrix
         _write_counts(model, tables, cells, matrices)
     return paths, tables
 
 
 def _write_counts(
-    model: ScreenModel, tables: ScreenTables, cells: Cells, matrices: dict[str, GrowingCounts]
+    model: ScreenModel,
+    tables: ScreenTables,
+    cells: Cells,
+    matrices: dict[str, GrowingCounts | TurnedCounts],
 ) -> None:
     seed = model.design.seed
     guide_effects = effect_of_guides(tables)
@@ -113,7 +123,9 @@ def _expected_bytes(model: ScreenModel, tables: ScreenTables, output: OutputForm
     if output.compression is not None:
         return 0
     detected = -np.expm1(-cluster_rate(tables.genes.mean, tables.genes.dispersion))
-    return int(_BYTES_PER_ENTRY * model.design.n_cells * detected.sum())
+    # A CSC file takes its scratch file beside it.
+    files = 2 if output.layout == "csc" else 1
+    return int(files * _BYTES_PER_ENTRY * model.design.n_cells * detected.sum())
 
 
 def _recorded(model: ScreenModel) -> dict[str, Any]:

@@ -116,6 +116,7 @@ class OutputFormat(Checked):
     with_labels: bool = one_of(True, False)
     dtype: str = one_of("int32", "float32")
     compression: str | None = one_of(None, "gzip", "lzf")
+    layout: str = one_of("csr", "csc")
     overwrite: bool = one_of(True, False)
 
 

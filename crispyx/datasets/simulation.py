@@ -60,6 +60,7 @@ def simulate_screen(
     with_labels: bool = False,
     dtype: Literal["int32", "float32"] = "int32",
     compression: Literal["gzip", "lzf"] | None = None,
+    layout: Literal["csr", "csc"] = "csr",
     overwrite: bool = False,
     seed: int = 0,
 ) -> Dataset:
@@ -139,6 +140,9 @@ def simulate_screen(
         Type of the stored counts.
     compression : {None, "gzip", "lzf"}
         HDF5 compression of the counts.
+    layout : {"csr", "csc"}
+        How ``expression.h5ad`` is stored. The counts are the same; CSC passes through a scratch
+        file in ``output_dir``.
     overwrite : bool
         Replace files of an earlier simulation.
     seed : int
@@ -201,7 +205,7 @@ def simulate_screen(
             ambient_depth_exponent=ambient_depth_exponent,
         ),
     )
-    output = OutputFormat(with_labels, dtype, compression, overwrite)
+    output = OutputFormat(with_labels, dtype, compression, layout, overwrite)
     paths, tables = write_screen(Path(output_dir).expanduser(), model, output)
     return Dataset(
         name="simulated",

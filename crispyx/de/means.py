@@ -105,5 +105,5 @@ def _warn_unless_counts(source: MatrixSource, summary: MatrixSummary) -> None:
             f"{source.where} holds {value:g} at cell {source.obs.index[cell]!r}, gene "
             f"{source.var.index[gene]!r}: not a count; give the file with the raw counts",
             CrispyxWarning,
-            stacklevel=4,
+            stacklevel=6,
         )

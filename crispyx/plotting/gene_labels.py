@@ -44,7 +44,7 @@ def label_points(
     """
     taken = _Taken(ax.get_window_extent(), ax.transData.transform(obstacles))
     return sum(
-        _place(ax, (point_x, point_y), _short(str(name)), taken)
+        _place(ax, (point_x, point_y), plain_text(short_name(str(name))), taken)
         for point_x, point_y, name in zip(x, y, names, strict=True)
     )
 
@@ -122,6 +122,6 @@ def _leader() -> dict[str, object]:
     }
 
 
-def _short(name: str) -> str:
-    short = name if len(name) <= MAX_CHARACTERS else name[: MAX_CHARACTERS - 1] + "…"
-    return plain_text(short)
+def short_name(name: str) -> str:
+    """Return a name, its end left out where it is too long for a figure."""
+    return name if len(name) <= MAX_CHARACTERS else name[: MAX_CHARACTERS - 1] + "…"

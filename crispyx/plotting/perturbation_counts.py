@@ -14,9 +14,11 @@ from crispyx._jobs.labels import resolve_control_label
 from crispyx._stats.qc import cells_per_label
 from crispyx.data.arguments import mask_of, whole
 from crispyx.errors import InputError
+from crispyx.plotting.gene_labels import short_name
 from crispyx.plotting.rankings import shown
 from crispyx.plotting.style import (
     DOWN,
+    INK,
     NEUTRAL,
     UP,
     finish,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 # More names than this do not fit side by side.
 MOST_NAMES = 60
+# A control this many times larger than every perturbation is cut off.
+CUT_AT = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def plot_qc_perturbation_counts(
 ) -> Axes | None:
     """Draw how many cells each perturbation has, the largest first, the control in its own color.
 
-    Only obs is read, never the matrix.
+    Only obs is read, never the matrix. A control of far more cells than any perturbation runs out
+    of the picture, with its number beside it; more than 60 bars go without names.
 
     Parameters
     ----------
@@ -148,38 +153,63 @@ def _control(labels: list[str], control_label: str | None) -> str | None:
 
 
 def _draw(ax: Axes, counts: _Counts, n_drawn: int, masked: bool) -> None:
-    place = np.arange(1, n_drawn + 1)
     labels = counts.labels[:n_drawn]
     n_kept, n_cells = counts.n_kept[:n_drawn], counts.n_cells[:n_drawn]
     is_control = np.array([label == counts.control for label in labels])
-    named = n_drawn <= MOST_NAMES
+    place, width = _places(n_drawn, is_control)
     # Edges of the same color: no seams between the bars where they touch.
-    style: dict[str, Any] = {"width": 0.8 if named else 1.0, "linewidth": 0 if named else 0.4}
+    touching: dict[str, Any] = {"linewidth": 0 if n_drawn <= MOST_NAMES else 0.4}
     kinds = [(~is_control, DOWN, "perturbations")]
-    if counts.control is not None:
-        kinds.append((is_control, UP, f"control: {plain_text(counts.control)}"))
+    if is_control.any():
+        n_control = int(n_kept[is_control][0])
+        name = f"control: {plain_text(short_name(labels[int(np.argmax(is_control))]))}"
+        kinds.append((is_control, UP, f"{name} ({n_control:,} cells)"))
     for chosen, color, name in kinds:
         if chosen.any():
-            ax.bar(place[chosen], n_kept[chosen], color=color, edgecolor=color, label=name, **style)
+            style = {"color": color, "edgecolor": color, "label": name, **touching}
+            ax.bar(place[chosen], n_kept[chosen], width[chosen], **style)
     if masked:
-        ax.bar(
-            place,
-            n_cells - n_kept,
-            bottom=n_kept,
-            color=NEUTRAL,
-            edgecolor=NEUTRAL,
-            label=f"removed: {int((n_cells - n_kept).sum()):,} cells",
-            **style,
-        )
-    if named:
-        ax.set_xticks(place, [plain_text(label) for label in labels], rotation=90, fontsize=8.5)
+        name = f"removed: {int((n_cells - n_kept).sum()):,} cells"
+        style = {"color": NEUTRAL, "edgecolor": NEUTRAL, "label": name, **touching}
+        ax.bar(place, n_cells - n_kept, width, n_kept, **style)
+    thousands(ax.xaxis)
+    if n_drawn <= MOST_NAMES:
+        texts = [plain_text(short_name(label)) for label in labels]
+        ax.set_xticks(place, texts, rotation=90, fontsize=8.5)
         ax.tick_params(axis="x", length=0)
-    else:
-        thousands(ax.xaxis)
-    ax.set_xlim(0.3, n_drawn + 0.7)
+    ax.set_xlim((place - width / 2).min() - 0.3, (place + width / 2).max() + 0.3)
     thousands(ax.yaxis)
     ax.set(title="Cells per perturbation", ylabel="cells", xlabel=_x_label(counts, n_drawn))
     legend_above(ax)
+    _cut_control(ax, n_cells, is_control, (place + width / 2)[is_control])
+
+
+def _places(n_drawn: int, is_control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return middles and widths of the bars; among many, the control stands first, wide enough."""
+    if n_drawn <= MOST_NAMES:
+        return np.arange(1.0, n_drawn + 1), np.full(n_drawn, 0.8)
+    width = np.where(is_control, max(1.0, 0.012 * n_drawn), 1.0)
+    place = np.cumsum(~is_control).astype(float)
+    place[is_control] = -0.8 * width[is_control]
+    return place, width
+
+
+def _cut_control(ax: Axes, n_cells: np.ndarray, is_control: np.ndarray, right: np.ndarray) -> None:
+    """Let a control of very many cells run out of the picture, its number written beside it."""
+    highest = n_cells[~is_control].max(initial=0)
+    if not is_control.any() or not 0 < CUT_AT * highest < n_cells[is_control][0]:
+        return
+    ax.set_ylim(0, 1.25 * highest)
+    ax.annotate(
+        f"↑ {int(n_cells[is_control][0]):,}",
+        xy=(right[0], 1),
+        xytext=(3, -2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        color=INK,
+        fontsize=8.5,
+        va="top",
+    )
 
 
 def _x_label(counts: _Counts, n_drawn: int) -> str:

@@ -268,7 +268,7 @@ def _with_tested_genes(ranked: dict[str, Any]) -> list[str]:
     if len(tested) < len(groups):
         untested = [group for group in groups if group not in set(tested)]
         warnings.warn(
-            f"{shown(untested)} without any tested gene: not drawn", CrispyxWarning, stacklevel=4
+            f"{shown(untested)} without any tested gene: not drawn", CrispyxWarning, stacklevel=5
         )
     return tested
 

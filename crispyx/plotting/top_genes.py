@@ -9,6 +9,7 @@ import numpy as np
 
 from crispyx.data.arguments import whole
 from crispyx.errors import InputError
+from crispyx.plotting.gene_labels import short_name
 from crispyx.plotting.group_table import frame_columns, require_scores
 from crispyx.plotting.rankings import KEY, NAMES, SCORES, Columns, by_score, find_ranking
 from crispyx.plotting.style import (
@@ -104,7 +105,7 @@ def _draw(ax: Axes, top: Columns) -> None:
         if chosen.any():
             ax.barh(place[chosen], scores[chosen], height=0.72, color=color, label=name)
     ax.axvline(0, color=LINE, linewidth=0.8)
-    ax.set_yticks(place, [plain_text(str(name)) for name in top[NAMES]])
+    ax.set_yticks(place, [plain_text(short_name(str(name))) for name in top[NAMES]])
     ax.set_ylim(max(len(scores), 1) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

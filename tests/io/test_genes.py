@@ -65,7 +65,7 @@ def streamed(values: np.ndarray, layout: str, start: int = 0) -> GeneStream:
 
 
 @pytest.mark.parametrize("layout", sorted(FORMS))
-def test_what_the_matrix_holds_is_told_for_every_layout(layout: str) -> None:
+def test_what_the_matrix_holds_is_told_for_every_layout(layout: str, small_reads) -> None:
     counts, _ = count_screen()
     assert streamed(counts, layout).summary.looks_like_counts
     # A fraction in the first gene ends the first look at a CSC input; what comes later is seen too.
@@ -80,7 +80,9 @@ def test_what_the_matrix_holds_is_told_for_every_layout(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", sorted(FORMS))
 @pytest.mark.parametrize("start", [0, 4])
-def test_library_sizes_are_those_of_all_genes_wherever_a_run_is_resumed(layout, start) -> None:
+def test_library_sizes_are_those_of_all_genes_wherever_a_run_is_resumed(
+    layout, start, small_reads
+) -> None:
     counts, _ = count_screen()
     stream = streamed(counts, layout, start)
     stream.summarize()

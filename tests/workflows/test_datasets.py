@@ -566,3 +566,22 @@ def test_guide_names_give_targets(guide: str, target: str) -> None:
 def test_timeout_is_checked(timeout: object) -> None:
     with pytest.raises(InputError, match="timeout is"):
         datasets.schraivogel(timeout=timeout)
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_csc_file_holds_the_counts_of_the_csr_file(
+    tmp_path: Path, compression: str | None, dtype: str
+) -> None:
+    options = {"n_cells": 4300, "n_genes": 40, "n_perturbations": 4, "seed": 2, "dtype": dtype}
+    rows = datasets.simulate_screen(tmp_path / "csr", **options)
+    columns = datasets.simulate_screen(tmp_path / "csc", **options, layout="csc", compression=compression)
+    expected, found = anndata.read_h5ad(rows.expression).X, anndata.read_h5ad(columns.expression).X
+    assert found.format == "csc"
+    assert found.dtype == expected.dtype
+    assert (found != expected).nnz == 0
+    assert sorted(path.name for path in (tmp_path / "csc").iterdir()) == [
+        "expression.h5ad",
+        "guides.h5ad",
+        "truth.h5ad",
+    ]

@@ -439,9 +439,8 @@ def test_counts_are_told_whatever_their_type(method, layout, dtype, tmp_path: Pa
 @pytest.mark.parametrize("where", ["first", "last"])
 @pytest.mark.parametrize("method", METHODS)
 def test_counts_are_judged_by_the_whole_matrix(
-    method, layout: str, where: str, tmp_path: Path, monkeypatch
+    method, layout: str, where: str, tmp_path: Path, small_reads
 ) -> None:
-    monkeypatch.setattr("crispyx._io.source.READ_VALUES", 20)
     counts, labels = count_screen()
     labels = [label or "control" for label in labels]
     # Whole numbers but for one value of the first or of the last block.
@@ -456,7 +455,9 @@ def test_counts_are_judged_by_the_whole_matrix(
 
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
 @pytest.mark.parametrize("method", METHODS)
-def test_negative_values_are_told_with_the_first(method, layout: str, tmp_path: Path) -> None:
+def test_negative_values_are_told_with_the_first(
+    method, layout: str, tmp_path: Path, small_reads
+) -> None:
     values, labels = log_screen()
     labels = [label or "control" for label in labels]
     values[40, 9] = -1.5

@@ -640,6 +640,20 @@ def test_control_that_cannot_be_told_is_not_highlighted() -> None:
     assert heights(ax, UP) == [1]
 
 
+@pytest.mark.parametrize("n_perturbations", [3, 200])
+def test_large_control_does_not_flatten_the_perturbations(n_perturbations: int) -> None:
+    data = labelled([f"p{i}" for i in range(n_perturbations)] * 2 + ["ctrl"] * 1500)
+    ax = cx.pl.qc_perturbation_counts(data=data, perturbation_column="p")
+    assert ax.get_ylim() == (0, 2.5)
+    assert [text.get_text() for text in ax.texts] == ["↑ 1,500"]
+    bar = next(bar for bar in ax.patches if to_hex(bar.get_facecolor()) == UP)
+    assert bar.get_height() == 1500
+    low, high = ax.get_xlim()
+    assert bar.get_width() > 0.01 * (high - low), "wide enough to be seen"
+    others = [other for other in ax.patches if other is not bar]
+    assert bar.get_x() + bar.get_width() <= min(other.get_x() for other in others)
+
+
 def test_many_perturbations_are_drawn_without_their_names() -> None:
     data = labelled([f"p{i}" for i in range(200)] + ["ctrl"])
     ax = cx.pl.qc_perturbation_counts(data=data, perturbation_column="p")
