@@ -78,6 +78,18 @@ def test_what_the_matrix_holds_is_told_for_every_layout(layout: str, small_reads
     assert not summary.looks_like_counts
 
 
+def test_resumed_stream_does_not_judge_by_the_genes_it_has_seen(small_reads) -> None:
+    values, labels = count_screen()
+    values[0, 0] = 0.5
+    source = open_source(in_memory(values, labels, sp.csc_matrix))
+    stream = GeneStream(source, membership_of([[0]] * 61, 1))
+    for _ in stream.grouped(1, start=4):
+        pass
+    assert not stream.summary.complete
+    stream.summarize()
+    assert not stream.summary.looks_like_counts
+
+
 @pytest.mark.parametrize("layout", sorted(FORMS))
 @pytest.mark.parametrize("start", [0, 4])
 def test_library_sizes_are_those_of_all_genes_wherever_a_run_is_resumed(

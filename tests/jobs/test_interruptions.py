@@ -111,9 +111,11 @@ def test_run_killed_between_checkpoints_loses_only_what_came_after_the_last(
     interval: int, screen: Path, monkeypatch
 ) -> None:
     options = {"checkpoint_interval": interval}
+    expected = tables_of(run(wilcoxon_test, screen, data_name="whole"))
     stop_before(3, RuntimeError, monkeypatch, wilcoxon_test, screen, **options)
     begun = computed_units(monkeypatch)
-    run(wilcoxon_test, screen, resume=True, **options)
+    # What was written after the checkpoint does not count, and does not stay.
+    assert_same_bits(tables_of(run(wilcoxon_test, screen, resume=True, **options)), expected)
     assert begun[0] == 3 // interval * interval * WIDTH
 
 

@@ -31,6 +31,7 @@ from crispyx.plotting.style import DOWN, NEUTRAL, UP
 TABLES = ["scores", "logfoldchanges", "pvals", "pvals_adj", "pts", "pts_rest"]
 RANK_TABLES = ["auc", "u_stat"]
 Labels = np.ndarray
+ONE_GENE = pd.DataFrame({"names": ["gene0"], "logfoldchanges": [1.0], "pvals_adj": [0.5]})
 
 
 @pytest.fixture(autouse=True)
@@ -146,16 +147,21 @@ def test_table_of_a_t_test_has_no_columns_of_ranks(t_result: cx.RankGenesGroupsR
         assert len(table) == 4
 
 
-def test_other_key_is_read_from_uns_even_beside_tables(places: dict[str, Any]) -> None:
+def test_other_key_is_read_from_uns_even_beside_tables(
+    places: dict[str, Any], tmp_path: Path
+) -> None:
     own = anndata.read_h5ad(places["path"])
     own.uns["mine"] = {
         "names": np.rec.fromarrays([np.array(["a", "b"], dtype=object)], names=["x"]),
         "scores": np.rec.fromarrays([np.array([1.0, -2.0])], names=["x"]),
     }
-    table = cx.pl.rank_genes_groups_df(own, "x", key="mine")
-    assert table.to_dict("list") == {"names": ["b", "a"], "scores": [-2, 1], "group": ["x", "x"]}
-    with pytest.raises(InputError, match=r"uns\['none'\].*give key="):
-        cx.pl.rank_genes_groups_df(own, "x", key="none")
+    own.write_h5ad(tmp_path / "own.h5ad")
+    expected = {"names": ["b", "a"], "scores": [-2, 1], "group": ["x", "x"]}
+    for data in (own, tmp_path / "own.h5ad"):
+        table = cx.pl.rank_genes_groups_df(data, "x", key="mine")
+        assert table.to_dict("list") == expected
+        with pytest.raises(InputError, match=r"uns\['none'\].*give key="):
+            cx.pl.rank_genes_groups_df(data, "x", key="none")
 
 
 def test_ranking_kept_in_memory_of_a_backed_object_is_found(logs_file: Path) -> None:
@@ -368,6 +374,19 @@ def test_ma_does_not_depend_on_layout_or_chunk_size(
         plt.close("all")
 
 
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_ma_counts_an_empty_cell_with_stored_zeros_as_zero(layout: str, tmp_path: Path) -> None:
+    counts, labels = counts_and_labels()
+    counts[labels == "MYC"] = 0
+    path = tmp_path / "empty.h5ad"
+    write_h5ad(path, counts, labels, layout=layout, stored_zeros=True)
+    ax = cx.pl.ma(
+        data=path, de_df=ONE_GENE, group="MYC", perturbation_column=COLUMN, mean_mode="log1p"
+    )
+    logs = reference.normalize.log1p_normalize(counts)[labels == "control", 0]
+    assert offsets(ax)[0, 0] == pytest.approx(logs.mean() / 2, rel=1e-13)
+
+
 def test_ma_colors_changed_genes_and_draws_the_cuts(counts_file: Path) -> None:
     table = pd.DataFrame(
         {
@@ -498,9 +517,6 @@ def test_ma_needs_counts(logs_file: Path, result: cx.RankGenesGroupsResult) -> N
         plot_ma(data=adata, de_result=result, group="MYC")
 
 
-ONE_GENE = pd.DataFrame({"names": ["gene0"], "logfoldchanges": [1.0], "pvals_adj": [0.5]})
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -608,6 +624,16 @@ def test_cells_a_mask_removes_are_drawn_on_top(counts_file: Path) -> None:
     removed = {label: everything[label] - kept[label] for label in everything.index}
     assert heights(ax, NEUTRAL) == [removed[label] for label in names(ax)]
     assert [text.get_text() for text in ax.get_legend().get_texts()][2] == "removed: 21 cells"
+
+
+def test_perturbations_are_sorted_by_the_cells_they_keep() -> None:
+    ax = cx.pl.qc_perturbation_counts(
+        data=labelled(["A", "A", "A", "B", "B"]),
+        perturbation_column="p",
+        cell_mask=np.array([True, False, False, True, True]),
+    )
+    assert names(ax) == ["B", "A"]
+    assert heights(ax, DOWN) == [2, 1]
 
 
 def test_only_the_largest_perturbations_are_drawn_when_asked(counts_file: Path) -> None:
