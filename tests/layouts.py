@@ -152,6 +152,18 @@ def write_labels(obs: h5py.Group, labels: Sequence[Any], kind: str) -> None:
         group["codes"] = codes.astype(np.int8 if len(categories) < 128 else np.int32)
 
 
+def write_tables(
+    file: h5py.File, cells: Sequence[str], genes: Sequence[str], labels: Sequence[Any]
+) -> None:
+    """Write obs and var as anndata 0.6 did: tables of records, categories in uns."""
+    categories = sorted({label for label in labels if label is not None})
+    codes = [-1 if label is None else categories.index(label) for label in labels]
+    obs = list(zip(map(str.encode, cells), codes, strict=True))
+    file["obs"] = np.array(obs, dtype=[("index", "S20"), (COLUMN, "i1")])
+    file["var"] = np.array([(g.encode(),) for g in genes], dtype=[("index", "S20")])
+    file[f"uns/{COLUMN}_categories"] = np.array(categories, dtype=object)
+
+
 def write_h5ad(
     path: Path,
     values: np.ndarray,
@@ -163,13 +175,21 @@ def write_h5ad(
     cells: Sequence[str] | None = None,
     **storage: Any,
 ) -> Path:
-    """Write an .h5ad file; ``storage`` as for :func:`write_matrix`."""
+    """Write an .h5ad file; ``storage`` as for :func:`write_matrix`.
+
+    ``label_kind`` is that of :func:`write_labels`, or "anndata 0.6" for tables of that version.
+    """
     n_cells, n_genes = values.shape
     with h5py.File(path, "w") as file:
         file.attrs["encoding-type"], file.attrs["encoding-version"] = "anndata", "0.1.0"
-        write_axis(file, "obs", cells or [f"cell{i}" for i in range(n_cells)], [COLUMN])
-        write_axis(file, "var", genes or [f"gene{i}" for i in range(n_genes)], [])
-        write_labels(file["obs"], labels, label_kind)
+        cells = cells or [f"cell{i}" for i in range(n_cells)]
+        genes = genes or [f"gene{i}" for i in range(n_genes)]
+        if label_kind == "anndata 0.6":
+            write_tables(file, cells, genes, labels)
+        else:
+            write_axis(file, "obs", cells, [COLUMN])
+            write_axis(file, "var", genes, [])
+            write_labels(file["obs"], labels, label_kind)
         write_matrix(file, element, values, **storage)
         if element != "X":  # a matrix of something else, which must not be taken for the layer
             write_matrix(file, "X", values[::-1] + 1)
@@ -222,6 +242,7 @@ FILES: dict[str, dict[str, Any]] = {
     "layer csc": {"element": "layers/log1p", "layout": "csc"},
     "layer dense": {"element": "layers/log1p", "layout": "dense"},
     "categories of anndata 0.7": {"label_kind": "anndata 0.7"},
+    "all of anndata 0.6": {"label_kind": "anndata 0.6", "old_sparse": True},
     "unused categories": {"label_kind": "unused categories"},
 }
 

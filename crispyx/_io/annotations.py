@@ -92,6 +92,40 @@ class FileAnnotations:
         return _array(element)
 
 
+class TableAnnotations:
+    """One axis of a file of anndata before 0.7: one table of records, its categories in uns."""
+
+    def __init__(self, table: h5py.Dataset, axis: str, where: str) -> None:
+        self.axis = axis
+        self._table = table
+        self._where = where
+        if table.ndim != 1 or not table.dtype.names:
+            raise InputError(f"{where}: {axis} is neither a group nor a table; the file is damaged")
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """Names (n,) str objects; the first field."""
+        return as_text(self._read(self._table.dtype.names[0]))
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._table.dtype.names[1:])
+
+    def column(self, name: str) -> np.ndarray:
+        _require(name, self.columns, self.axis, self._where)
+        values = self._read(name)
+        categories = self._table.file.get(f"uns/{name}_categories")
+        if categories is None or values.dtype.kind not in "iu":
+            return values
+        return _decode(values, _array(categories), self._where)
+
+    def _read(self, name: str) -> np.ndarray:
+        values = self._table.fields(name)[()]
+        if values.dtype.kind not in "OS":
+            return values
+        return np.array([v.decode() if isinstance(v, bytes) else v for v in values], dtype=object)
+
+
 class FrameAnnotations:
     """One axis of an AnnData in memory."""
 
@@ -111,6 +145,13 @@ class FrameAnnotations:
     def column(self, name: str) -> np.ndarray:
         _require(name, self.columns, self.axis, self._where)
         return plain_column(self._frame[name])
+
+
+def file_annotations(file: h5py.File, axis: str, where: str) -> Annotations:
+    """Return obs or var of a file of any anndata version."""
+    node = file[axis]
+    kind = TableAnnotations if isinstance(node, h5py.Dataset) else FileAnnotations
+    return kind(node, axis, where)
 
 
 def plain_column(values: Any) -> np.ndarray:

@@ -49,8 +49,8 @@ class CompressedStorage:
         for name, part in (("indices", indices), ("indptr", indptr)):
             if part.dtype.kind not in "iu":
                 raise InputError(
-                    f"{where}: {name} holds {part.dtype} where whole numbers belong; the file is "
-                    "damaged"
+                    f"{where}: {name} holds {part.dtype} where whole numbers are needed; "
+                    "the file is damaged"
                 )
         if data.shape != indices.shape or len(data.shape) != 1:
             raise InputError(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from crispyx._io.annotations import Annotations, FileAnnotations, FrameAnnotations
+from crispyx._io.annotations import Annotations, FrameAnnotations, file_annotations
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.dense import DenseStorage
 from crispyx._io.paths import resolve_data_path
@@ -205,7 +205,8 @@ class MatrixSource:
             cell, gene = self._place(block, nonfinite)
             raise InputError(
                 f"{self.where} holds {block.values[nonfinite]} at cell "
-                f"{self.obs.index[cell]!r} (row {cell}), gene {self.var.index[gene]!r} ({gene}); "
+                f"{self.obs.index[cell]!r} (row {cell}), "
+                f"gene {self.var.index[gene]!r} (column {gene}); "
                 "remove or replace such values first"
             )
         if summary is None:
@@ -301,8 +302,7 @@ def _from_file(path: Path, element: str) -> MatrixSource:
                 f"{path} has no {element}; it has {', '.join(there) or 'no matrix at all'}"
             )
         node = file[element]
-        obs = FileAnnotations(file["obs"], "obs", str(path))
-        var = FileAnnotations(file["var"], "var", str(path))
+        obs, var = (file_annotations(file, axis, str(path)) for axis in ("obs", "var"))
         if isinstance(node, h5py.Dataset):
             if node.ndim != 2:
                 raise InputError(

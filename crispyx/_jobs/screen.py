@@ -119,8 +119,8 @@ def _warn_about_repeated_cells(source: MatrixSource) -> None:
         unique, counts = np.unique(names.astype(str), return_counts=True)
         first = str(unique[counts > 1][0])
         warnings.warn(
-            f"{n_repeated} cell names of {source.path or source.where} stand more than once (first "
-            f"{first!r}); each row counts as a cell of its own",
+            f"{n_repeated} cell names of {source.path or source.where} stand more than once "
+            f"(first: {first!r}); each row counts as a cell of its own",
             CrispyxWarning,
             stacklevel=5,
         )

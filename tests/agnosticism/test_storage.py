@@ -65,7 +65,7 @@ def test_object_that_holds_the_screen_changes_no_bit(method, name, expected, tmp
     assert_same_bits(result_tables(method, data, tmp_path / "result.h5ad"), expected[method])
 
 
-@pytest.mark.parametrize("kind", ["text", "bytes", "categories", "anndata 0.7"])
+@pytest.mark.parametrize("kind", ["text", "bytes", "categories", "anndata 0.7", "anndata 0.6"])
 def test_encoding_of_the_labels_changes_no_bit(kind: str, tmp_path) -> None:
     values, labels = log_screen()
     labels = [label or "control" for label in labels]

@@ -65,7 +65,7 @@ def test_ctrl_c_stops_within_a_second_and_keeps_a_checkpoint(screen: Path, tmp_p
     assert not output.exists()
     state = json.loads((tmp_path / "out.h5ad.progress.json").read_text())["state"]
     assert 0 < state["units"] < 250
-    resumed = cx.wilcoxon_test(screen, groupby="group", output_path=output, chunk_size=8, resume=True)
+    resumed = cx.wilcoxon_test(screen, groupby="group", output_path=output, resume=True)
     whole = cx.wilcoxon_test(screen, groupby="group", output_path=tmp_path / "whole.h5ad")
     np.testing.assert_array_equal(resumed.pvalues, whole.pvalues)
 

@@ -59,9 +59,9 @@ def contents(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     with h5py.File(path, "r") as file:
         file.visititems(
-            lambda name, node: found.update({name: node[()]})
-            if isinstance(node, h5py.Dataset)
-            else None
+            lambda name, node: (
+                found.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
+            )
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from layouts import COLUMN, write_h5ad
 
 from crispyx._io.annotations import FileAnnotations, FrameAnnotations, as_labels
+from crispyx._io.source import open_source
 from crispyx.errors import InputError, MissingColumnError
 
 LABELS = ["KLF1", "control", "KLF1", "β-actin", "control"]
@@ -101,7 +103,7 @@ def damage(path: Path, name: str, values: Any) -> None:
     [
         (f"{COLUMN}/codes", np.zeros(4, "i1"), r"has shape \(4,\) where obs has 5 entries"),
         (f"{COLUMN}/codes", np.zeros(9, "i1"), r"has shape \(9,\) where obs has 5 entries"),
-        (f"{COLUMN}/codes", np.full(5, 9, "i1"), "has code 9 but there are 3 categories"),
+        (f"{COLUMN}/codes", np.full(5, 9, "i1"), "has code 9 of 3 categories"),
         ("_index", None, "obs has no index"),
     ],
 )
@@ -113,10 +115,26 @@ def test_damaged_table_is_refused(name: str, values: Any, message: str, tmp_path
     assert str(path) in str(error.value)
 
 
-def test_table_of_anndata_0_6_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_tables_of_anndata_0_6_are_read_as_anndata_reads_them(tmp_path: Path) -> None:
+    labels = ["KLF1", None, "control", "KLF1", None]
+    path = write_h5ad(tmp_path / "old.h5ad", VALUES, labels, label_kind="anndata 0.6")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # anndata: written by an old version
+        expected = anndata.read_h5ad(path)
+    with open_source(path) as source:
+        assert source.obs.index.tolist() == expected.obs_names.tolist()
+        assert source.var.index.tolist() == expected.var_names.tolist()
+        assert source.obs.columns == [COLUMN]
+        assert as_labels(source.obs.column(COLUMN)).tolist() == labels
+        with pytest.raises(MissingColumnError, match=f"has no obs column 'x'; it has: {COLUMN}"):
+            source.obs.column("x")
+    in_anndata = expected.obs[COLUMN].astype(object)
+    assert in_anndata.where(in_anndata.notna(), None).tolist() == labels
+
+
+@pytest.mark.parametrize("values", [np.zeros(5), np.zeros((5, 2)), 3])
+def test_table_that_is_none_is_refused(values: Any, tmp_path: Path) -> None:
     path = write_h5ad(tmp_path / "screen.h5ad", VALUES, LABELS)
-    damage(path, "obs", np.array([(b"c1", 0)], dtype=[("index", "S2"), (COLUMN, "i1")]))
-    with pytest.raises(
-        InputError, match=r"anndata before 0\.7; open the file with anndata and write"
-    ):
-        read_column(path)
+    damage(path, "obs", values)
+    with pytest.raises(InputError, match="obs is neither a group nor a table"):
+        open_source(path)

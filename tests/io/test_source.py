@@ -273,7 +273,7 @@ DAMAGES: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "indptr short": (lambda f: replace(f, "X/indptr", [0, 1]), r"shape \(2,\) .* needs \(10,\)"),
     "indptr of fractions": (
         lambda f: replace(f, "X/indptr", np.linspace(0, 9, 10)),
-        "indptr holds float64 where whole numbers are needed",
+        "indptr holds float64 where whole numbers",
     ),
     "index below 0": (change("X/indices", 2, -1), "row 1 has a value in column -1"),
     "index past the end": (change("X/indices", -1, 5), "has a value in column 5, but there are 5"),

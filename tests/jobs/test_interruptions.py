@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -214,38 +210,3 @@ def test_stopped_run_leaves_no_thread_and_no_lock(error, screen: Path, monkeypat
         run(wilcoxon_test, screen)
     assert [t.name for t in threading.enumerate() if t.name == "crispyx-reader"] == []
     assert list(screen.parent.glob("*lock")) == []
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-from crispyx._jobs import plan
-from crispyx.de import comparison, wilcoxon_test
-plan.MAX_WIDTH = 3
-compute, begun = comparison._tile, []
-def slow(block, **options):
-    begun.append(block)
-    if len(begun) == 4:
-        Path(sys.argv[1]).with_name("ready").touch()
-        time.sleep(60)
-    return compute(block, **options)
-comparison._tile = slow
-wilcoxon_test(sys.argv[1], perturbation_column="perturbation", checkpoint_interval=1)
-"""
-
-
-def test_killed_process_is_resumed_by_another(screen: Path, monkeypatch) -> None:
-    expected = everything_in(run(wilcoxon_test, screen, data_name="whole"))
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, str(screen)])
-    try:
-        for _ in range(600):
-            if screen.with_name("ready").exists():
-                break
-            time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not screen.with_name("crispyx_wilcoxon.h5ad").exists()
-    begun = computed_units(monkeypatch)
-    assert_same_file(run(wilcoxon_test, screen, resume=True), expected)
-    assert begun == [9, 12]

@@ -98,7 +98,7 @@ def test_checkpoint_of_other_parameters_is_refused_with_the_reason(tmp_path: Pat
     output = tmp_path / "x.h5ad"
     with pytest.raises(KeyboardInterrupt):
         write(output, "csr", Blocks("csr", 2, 8), resume=False)
-    with pytest.raises(CheckpointError, match="parameters parameter 0 -> 1.*resume=False"):
+    with pytest.raises(CheckpointError, match=r"parameters parameter 0 -> 1.*resume=False"):
         write(output, "csr", Blocks("csr", 2), resume=True, parameter=1)
     write(output, "csr", Blocks("csr", 2), resume=True)
 

@@ -575,7 +575,9 @@ def test_csc_file_holds_the_counts_of_the_csr_file(
 ) -> None:
     options = {"n_cells": 4300, "n_genes": 40, "n_perturbations": 4, "seed": 2, "dtype": dtype}
     rows = datasets.simulate_screen(tmp_path / "csr", **options)
-    columns = datasets.simulate_screen(tmp_path / "csc", **options, layout="csc", compression=compression)
+    columns = datasets.simulate_screen(
+        tmp_path / "csc", **options, layout="csc", compression=compression
+    )
     expected, found = anndata.read_h5ad(rows.expression).X, anndata.read_h5ad(columns.expression).X
     assert found.format == "csc"
     assert found.dtype == expected.dtype

@@ -84,7 +84,9 @@ def test_engines_agree_on_overlapping_groups(tmp_path: Path, test, control: str)
         )
 
 
-@pytest.mark.parametrize(("test", "method"), [(cx.wilcoxon_test, "wilcoxon"), (cx.t_test, "t-test")])
+@pytest.mark.parametrize(
+    ("test", "method"), [(cx.wilcoxon_test, "wilcoxon"), (cx.t_test, "t-test")]
+)
 def test_rest_is_scanpys_rest(tmp_path: Path, test, method: str) -> None:
     adata = carried_screen()
     adata.obs["group"] = np.random.default_rng(0).choice(["NT", "A", "B"], adata.n_obs)
