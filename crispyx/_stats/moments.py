@@ -13,8 +13,6 @@ from crispyx._kernels import moments as kernel
 from crispyx._kernels.layout import GroupedGenes
 from crispyx.settings import Engine
 
-ROUNDING = 256 * np.finfo(float).eps
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -93,10 +91,7 @@ def _without(pool: Arm, group: Arm, all_stored: np.ndarray) -> Arm:
         squares = (pool.n_cells - 1) * pool.variance
         squares = squares - np.where(group.n_cells > 1, (group.n_cells - 1) * group.variance, 0)
         squares -= group.n_cells * shift**2 + n * (mean - pool.mean) ** 2
-        # Below the rounding of the pool's sum, a rest that does not vary and one that hardly does
-        # cannot be told apart: both count as not varying.
-        squares[squares <= ROUNDING * (pool.n_cells - 1) * pool.variance] = 0
-        variance = squares / (n - 1)
+        variance = np.maximum(squares, 0) / (n - 1)
     mean[all_stored], variance[all_stored] = 0, 0
     mean[(n < 1)[:, 0]], variance[(n < 2)[:, 0]] = np.nan, np.nan
     return Arm(mean, variance, pool.n_expressing - group.n_expressing, n)
