@@ -95,8 +95,6 @@ def create_compressed(
     shape: tuple[int, int],
     n_values: int,
     dtype: np.dtype,
-    *,
-    compression: str | None = None,
 ) -> h5py.Group:
     """Create a CSR or CSC matrix whose ``data`` and ``indices`` are filled later.
 
@@ -112,17 +110,12 @@ def create_compressed(
         Number of stored values.
     dtype : numpy.dtype
         Type of the values.
-    compression : str or None
-        HDF5 filter; None stores contiguously.
     """
     node = parent.create_group(name)
     mark(node, f"{layout}_matrix", "0.1.0")
     node.attrs["shape"] = np.array(shape, dtype=np.int64)
-    chunks = (max(1, min(n_values, 1 << 16)),) if compression else None
     for part, kind in (("data", dtype), ("indices", np.dtype(np.int32))):
-        node.create_dataset(
-            part, shape=(n_values,), dtype=kind, chunks=chunks, compression=compression
-        )
+        node.create_dataset(part, shape=(n_values,), dtype=kind)
     return node
 
 

@@ -83,7 +83,6 @@ def write_compressed(
     *,
     dtype: np.dtype,
     layout: str = "csr",
-    compression: str | None = None,
 ) -> None:
     """Write a matrix from blocks that come in order.
 
@@ -101,15 +100,13 @@ def write_compressed(
         Type of the stored values.
     layout : {"csr", "csc"}
         Axis the matrix is stored by.
-    compression : str or None
-        HDF5 filter of values and indices.
 
     Raises
     ------
     InputError
         The blocks do not hold ``n_values`` values.
     """
-    node = create_compressed(parent, name, layout, shape, n_values, dtype, compression=compression)
+    node = create_compressed(parent, name, layout, shape, n_values, dtype)
     pointers = [np.zeros(1, dtype=np.int64)]
     at = 0
     for block in blocks:

@@ -25,7 +25,6 @@ LINE = "#8a94a0"
 NEUTRAL = "#a3abb4"
 UP = "#d55e00"
 DOWN = "#0072b2"
-MARK = "#b3478c"
 
 # Any: matplotlib types each key on its own.
 RC: dict[Any, Any] = {
