@@ -5,8 +5,8 @@ itself included. All cells enter, the many zeros too: at a given depth a zero is
 with equal ``(y, s)`` are alike and counted once, with their number.
 
 The rates of the two components are ``exp(t_0) < exp(t_1)`` (probabilities on the logit scale for
-``binomial``). With priors ``t_0 = b_0 + g`` and ``t_1 = t_0 + b_1``, where the intercept ``b_0`` and
-the effect ``g`` of the one batch enter only by their sum: the best split of it has the log density
+``binomial``). With priors ``t_0 = b_0 + g`` and ``t_1 = t_0 + b_1``, where the intercept ``b_0``
+and the effect ``g`` of the one batch enter only by their sum: its best split has the log density
 ``-t_0^2 / (2 (v + 1))`` up to a constant, ``v`` being the prior variance of ``b_0``.
 """
 
@@ -34,11 +34,13 @@ from reference.mixtures import (
     log_lognormal_density,
     log_normal_density,
     newton_maximum,
+    status_of_guide,
 )
 
 # Log rates (logits) and the log dispersion. A background without a single count has rate 0 as its
 # maximum likelihood; exp(-25) per UMI says the same in finite numbers.
 BOUNDS = (np.array([-25.0, -25.0, math.log(0.01)]), np.array([25.0, 25.0, math.log(1e4)]))
+SMALLEST_GAP = 1e-6
 Derivatives = tuple[float, Vector, Vector]
 
 
@@ -112,8 +114,8 @@ def fit_neg_binomial(
 
     .. math::
 
-        y_i \sim (1 - \pi)\,\mathrm{NB}(e^{t_0} d_i, \theta) + \pi\,\mathrm{NB}(e^{t_1} d_i, \theta),
-        \qquad d_i = s_i + 1, \quad \operatorname{Var} = m + m^2 / \theta
+        y_i \sim (1 - \pi)\,\mathrm{NB}(e^{t_0} d_i, \theta) + \pi\,\mathrm{NB}(e^{t_1} d_i,
+        \theta), \qquad d_i = s_i + 1, \quad \operatorname{Var} = m + m^2 / \theta
 
     with :math:`\theta \in [0.01, 10^4]`. With priors: :math:`b_0 \sim N(0, 2)`,
     :math:`\theta \sim \mathrm{LogN}(1, 1)`, the rest as in :func:`fit_poisson`.
@@ -321,7 +323,7 @@ def _fit(
             tolerance,
             max_iterations,
         )
-        if climb.theta[2] > climb.theta[1] and 2e-9 < climb.theta[0] < 1.0 - 2e-9:
+        if climb.theta[2] > climb.theta[1] + SMALLEST_GAP and 2e-9 < climb.theta[0] < 1.0 - 2e-9:
             climbs.append(climb)
 
     def named(theta: Vector) -> dict[str, float]:
@@ -329,7 +331,13 @@ def _fit(
         names = _NAMES[model.name]
         return {name: float(value) for name, value in zip(names, values, strict=True)}
 
-    return best_fit(model.name, y, climbs, named, lambda theta: _likelihood(model, cells, theta))
+    return best_fit(
+        model.name,
+        climbs,
+        lambda climb: status_of_guide(y, climb),
+        named,
+        lambda theta: _likelihood(model, cells, theta),
+    )
 
 
 def _group(y: Vector, depth: Vector, offset: float) -> Cells:
@@ -391,7 +399,7 @@ def _update(model: _Model, cells: Cells, r: Vector, theta: Vector, priors: bool)
 def _expected(
     model: _Model, cells: Cells, shares: tuple[Vector, Vector], free: Vector, priors: bool
 ) -> Derivatives:
-    """Expected complete log likelihood plus log priors, in (t_0, t_1[, log dispersion])."""
+    """Sum up the complete log likelihood and log priors in (t_0, t_1[, log dispersion])."""
     p = free.size
     u = float(free[2]) if model.dispersed else 0.0
     value, gradient, hessian = 0.0, np.zeros(p), np.zeros((p, p))

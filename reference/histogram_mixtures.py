@@ -26,6 +26,7 @@ from reference.mixtures import (
     log_lognormal_density,
     log_normal_density,
     newton_maximum,
+    status_of_guide,
 )
 
 GAUSS_SD_FLOOR = 1e-3
@@ -112,7 +113,13 @@ def fit_poisson_gauss(
     def named(theta: Vector) -> dict[str, float]:
         return dict(zip(POISSON_GAUSS, theta.tolist(), strict=True))
 
-    return best_fit("poisson_gauss", y, climbs, named, lambda t: _poisson_gauss_likelihood(data, t))
+    return best_fit(
+        "poisson_gauss",
+        climbs,
+        lambda climb: status_of_guide(y, climb),
+        named,
+        lambda theta: _poisson_gauss_likelihood(data, theta),
+    )
 
 
 def log_odds_poisson_gauss(counts: ArrayLike, parameters: Mapping[str, float]) -> Vector:
@@ -285,7 +292,13 @@ def fit_gauss(
     def named(theta: Vector) -> dict[str, float]:
         return dict(zip(GAUSS, theta.tolist(), strict=True))
 
-    return best_fit("gauss", y, climbs, named, lambda theta: _gauss_likelihood(data, theta))
+    return best_fit(
+        "gauss",
+        climbs,
+        lambda climb: status_of_guide(y, climb),
+        named,
+        lambda theta: _gauss_likelihood(data, theta),
+    )
 
 
 def log_odds_gauss(counts: ArrayLike, parameters: Mapping[str, float]) -> Vector:

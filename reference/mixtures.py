@@ -1,9 +1,9 @@
-"""What all mixtures of guide counts share: the result, the gate, EM, and Newton's method.
+r"""What all mixtures of guide counts share: the result, the gate, EM, and Newton's method.
 
 A guide is seen in cells that carry it (*signal*) and, at low counts, in cells that do not
 (*background*). Every model here is a mixture of the two whose parameters maximize
 
-.. math::  \\log L(\\theta) + \\log \\pi(\\theta)
+.. math::  \log L(\theta) + \log \pi(\theta)
 
 the log likelihood plus, where the model has priors, their log densities. EM climbs from several
 deterministic starts and the best *admissible* end is the fit: what is admissible (ordered
@@ -83,9 +83,9 @@ def gate(counts: ArrayLike) -> str | None:
     return "no_separation" if y.min() == y.max() else None
 
 
-def fitted_status(counts: ArrayLike, converged: bool) -> str:
-    """Status of a fit: ``weak`` below ten non-zero cells, ``not_converged``, else ``ok``."""
-    if not converged:
+def status_of_guide(counts: ArrayLike, climb: Climb) -> str:
+    """Status of a fit: ``not_converged``, ``weak`` below ten non-zero cells, else ``ok``."""
+    if not climb.converged:
         return "not_converged"
     return "weak" if np.count_nonzero(counts) < MIN_NONZERO_CELLS else "ok"
 
@@ -188,8 +188,8 @@ def _newton_direction(
 
 def best_fit(
     model: str,
-    counts: ArrayLike,
     climbs: Sequence[Climb],
+    status: Callable[[Climb], str],
     named: Callable[[Vector], dict[str, float]],
     log_likelihood: Callable[[Vector], float],
 ) -> MixtureFit:
@@ -199,7 +199,7 @@ def best_fit(
     best = max(climbs, key=lambda climb: climb.objective)
     return MixtureFit(
         model,
-        fitted_status(counts, best.converged),
+        status(best),
         named(best.theta),
         best.objective,
         log_likelihood(best.theta),
