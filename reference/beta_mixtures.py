@@ -305,4 +305,4 @@ def _threshold(theta: Vector, min_confidence: float, grid: bool) -> float:
     last = int(below[-1])
     if last == x.size - 1:
         return 1.0
-    return float(brentq(lambda p: float(_log_odds(p, theta)) - at, x[last], x[last + 1]))
+    return float(brentq(lambda p: _log_odds([p], theta)[0] - at, x[last], x[last + 1]))
