@@ -4,7 +4,7 @@ The M-step solves psi(a) - psi(a + b) = mean log x, psi(b) - psi(a + b) = mean l
 method, with the terms of the priors. Components are written in the order of their means.
 """
 
-from libc.math cimport NAN, exp, fabs, log
+from libc.math cimport exp, fabs, log
 from cython.parallel cimport prange
 
 from crispyx._kernels.fixed_point cimport MAX_PARAMETERS, Ascent, ascend
@@ -15,13 +15,15 @@ ctypedef unsigned char uint8
 
 cdef enum:
     MAX_COMPONENTS = 3
+    MAX_STARTS = 8
     OK = 0
     NOT_CONVERGED = 1
+    NO_SEPARATION = 2
 
 cdef double COARSE = 1e-2
 cdef double SMALLEST_WEIGHT = 1e-9
 cdef double SMALLEST_SHAPE = 1e-3
-cdef double LARGEST_SHAPE = 1e7
+cdef double LARGEST_SHAPE = 1e3
 
 ctypedef struct Proportions:
     const double* log_x
@@ -40,16 +42,16 @@ def fit_beta(
     const double[::1] log_1x,          # IN (n_bins,), log of one minus them
     const double[::1] n,               # IN (n_bins,), cells
     const double[::1] concentration,   # IN (n_components,) of the Dirichlet prior; (0,) no priors
-    const double[:, ::1] starts,       # IN (n_starts, 3 * n_components), weights, a, b
+    const double[:, ::1] starts,       # IN (n_starts <= 8, 3 * n_components), weights, a, b
     double tolerance,
     int max_iterations,
     double[:, ::1] parameters,         # OUT (n_fits, 3 * n_components), weights, a, b
     double[:, ::1] scores,             # OUT (n_fits, 3), objective, log-likelihood, one component
     int64[::1] n_iterations,           # OUT (n_fits,)
-    uint8[::1] status,                 # OUT (n_fits,), 0 ok, 1 not converged
+    uint8[::1] status,                 # OUT (n_fits,), 0 ok, 1 not converged, 2 no separation
     int n_threads,
 ):
-    """Fit every group of cells; the best of the starts is finished."""
+    """Fit every group of cells; the starts are finished from the best down until one is admissible."""
     cdef Py_ssize_t g
     cdef const double* prior = &concentration[0] if concentration.shape[0] > 0 else NULL
     with nogil:
@@ -67,12 +69,13 @@ cdef void fit_group(
     double tolerance, int max_iterations, double* parameters, double* scores, int64* n_iterations,
     uint8* status,
 ) noexcept nogil:
-    cdef double theta[MAX_PARAMETERS]
-    cdef double best[MAX_PARAMETERS]
+    cdef double thetas[MAX_STARTS * MAX_PARAMETERS]
+    cdef double objectives[MAX_STARTS]
+    cdef bint used[MAX_STARTS]
     cdef double image[MAX_PARAMETERS]
-    cdef int i, p = 3 * n_components - 1
-    cdef Py_ssize_t j, k
-    cdef double objective = NAN
+    cdef double* theta = thetas
+    cdef int _i, j, best, p = 3 * n_components - 1
+    cdef Py_ssize_t k
     cdef Proportions data
     cdef Ascent ascent
     data.log_x, data.log_1x, data.n, data.n_bins = log_x, log_1x, n, n_bins
@@ -81,24 +84,44 @@ cdef void fit_group(
     for k in range(n_bins):
         data.n_cells += n[k]
     n_iterations[0] = 0
+    ascent.objective = 0
+    status[0] = NO_SEPARATION
     for j in range(n_starts):
+        theta = &thetas[j * MAX_PARAMETERS]
         from_start(starts + j * 3 * n_components, n_components, theta)
         ascent = ascend(beta_step, &data, p, theta, COARSE, 60)
         n_iterations[0] += ascent.n_iterations
-        if not objective >= ascent.objective:
-            objective = ascent.objective
-            for i in range(p):
-                best[i] = theta[i]
-    ascent = ascend(beta_step, &data, p, best, tolerance, max_iterations)
-    n_iterations[0] += ascent.n_iterations
-    status[0] = OK if ascent.converged else NOT_CONVERGED
+        objectives[j] = ascent.objective
+        used[j] = False
+    for _i in range(n_starts):
+        best = -1
+        for j in range(n_starts):
+            if not used[j] and (best < 0 or objectives[j] > objectives[best]):
+                best = j
+        used[best] = True
+        theta = &thetas[best * MAX_PARAMETERS]
+        ascent = ascend(beta_step, &data, p, theta, tolerance, max_iterations)
+        n_iterations[0] += ascent.n_iterations
+        write_ordered(theta, n_components, parameters)
+        if is_admissible(parameters, n_components):
+            status[0] = OK if ascent.converged else NOT_CONVERGED
+            break
     scores[0] = ascent.objective
     data.concentration = NULL
-    scores[1] = beta_step(&data, best, image)
-    write_ordered(best, n_components, parameters)
+    scores[1] = beta_step(&data, theta, image)
     data.n_components = 1
     theta[0] = theta[1] = 0
     scores[2] = ascend(beta_step, &data, 2, theta, tolerance, max_iterations).objective
+
+
+cdef bint is_admissible(const double* parameters, int n_components) noexcept nogil:
+    """The component of the largest mean is the densest towards 1: its b is the smallest."""
+    cdef int c
+    cdef const double* b = parameters + 2 * n_components
+    for c in range(n_components - 1):
+        if not b[c] > b[n_components - 1]:
+            return False
+    return True
 
 
 cdef void from_start(const double* start, int n_components, double* theta) noexcept nogil:
@@ -155,7 +178,7 @@ cdef double beta_step(const void* problem, const double* theta, double* image) n
     cdef double cells[MAX_COMPONENTS]
     cdef double sum_x[MAX_COMPONENTS]
     cdef double sum_1x[MAX_COMPONENTS]
-    cdef double objective = 0, largest, total, r, n, total_weight = 0
+    cdef double objective = 0, largest, total, r, n
     cdef Py_ssize_t k
     weights_of(theta, n_components, weights)
     for c in range(n_components):
@@ -181,6 +204,8 @@ cdef double beta_step(const void* problem, const double* theta, double* image) n
             cells[c] += r
             sum_x[c] += r * data.log_x[k]
             sum_1x[c] += r * data.log_1x[k]
+    if data.concentration != NULL:
+        objective += log_dirichlet(data.concentration, n_components)
     for c in range(n_components):
         image[2 * c] = theta[2 * c]
         image[2 * c + 1] = theta[2 * c + 1]
@@ -197,6 +222,16 @@ cdef double beta_step(const void* problem, const double* theta, double* image) n
     return objective
 
 
+cdef double log_dirichlet(const double* concentration, int n) noexcept nogil:
+    """Log of the constant of the density."""
+    cdef double total = 0, value = 0
+    cdef int c
+    for c in range(n):
+        total += concentration[c]
+        value -= log_gamma(concentration[c])
+    return value + log_gamma(total)
+
+
 cdef double log_prior(double log_shape) noexcept nogil:
     """shape ~ LogN(1, 1), the density of the shape itself."""
     return -log_shape - 0.5 * (log_shape - 1) * (log_shape - 1) - 0.91893853320467274178
@@ -206,10 +241,10 @@ cdef void solve_shapes(double cells, double sum_x, double sum_1x, bint priors,
                        double* log_shapes) noexcept nogil:
     """Newton's method in log a and log b."""
     cdef double a, b, both, ga, gb, haa, hbb, hab, determinant, da, db, tri
-    cdef int i
+    cdef int _i
     if cells < 1e-8:
         return
-    for i in range(100):
+    for _i in range(100):
         a = exp(log_shapes[0])
         b = exp(log_shapes[1])
         both = digamma(a + b)

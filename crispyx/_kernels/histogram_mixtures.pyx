@@ -146,7 +146,7 @@ cdef void fit_guide(
     cdef Histogram data
     cdef Ascent ascent
     cdef Py_ssize_t k
-    cdef int i, j, best
+    cdef int i, _j, best
     data.x, data.n, data.log_factorial, data.n_bins = x, n, log_factorial, n_bins
     data.priors, data.sd_floor = priors, sd_floor
     data.n_cells = 0
@@ -159,7 +159,7 @@ cdef void fit_guide(
         objectives[i] = ascent.objective
         used[i] = False
         n_iterations[0] += ascent.n_iterations
-    for j in range(N_STARTS):
+    for _j in range(N_STARTS):
         best = -1
         for i in range(N_STARTS):
             if not used[i] and (best < 0 or objectives[i] > objectives[best]):
@@ -264,8 +264,8 @@ cdef double log_prior(double weight, double mu, double log_sd, double log_lam) n
 cdef double log_rate(double a, double b, double t) noexcept nogil:
     """Solve a - 1 - t = b exp(t), the mode of log lam."""
     cdef double gap, change
-    cdef int i
-    for i in range(60):
+    cdef int _i
+    for _i in range(60):
         gap = a - 1 - t - b * exp(t)
         change = between(gap / (1 + b * exp(t)), -2, 2)
         t += change
@@ -277,10 +277,10 @@ cdef double log_rate(double a, double b, double t) noexcept nogil:
 cdef double log_sd(double n, double square, double t, double low) noexcept nogil:
     """Solve square exp(-2 t) = n - 1 + t, the mode of log sd, on t >= low."""
     cdef double change
-    cdef int i
+    cdef int _i
     if square * exp(-2 * low) <= n - 1 + low:
         return low
-    for i in range(60):
+    for _i in range(60):
         change = square * exp(-2 * t)
         change = between((change - (n - 1 + t)) / (2 * change + 1), -2, 2)
         t += change

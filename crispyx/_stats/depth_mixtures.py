@@ -110,7 +110,8 @@ def _compiled(
     log_odds = bins.spread(_log_odds(model, y, at, *values), columns.ptr, keys, n_threads)
     names = NAMES[model]
     parameters = parameters[:, : len(names)].copy()
-    return Fitted(names, parameters, *scores.T.copy(), n_iterations, code, log_odds)
+    objective, log_likelihood, one = scores.T.copy()
+    return Fitted(names, parameters, objective, log_likelihood, one, n_iterations, code, log_odds)
 
 
 def _log_odds(

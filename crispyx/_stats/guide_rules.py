@@ -81,3 +81,30 @@ def _reference_flags(
         counts[place] = block.values[here]
         assigned[here] = assign(counts, threshold)[place]
     return assigned
+
+
+def quantile_flags(guides: np.ndarray, proportions: np.ndarray, quantile: float) -> np.ndarray:
+    """Return the counts in the first ``floor(quantile n)`` of the n counts of their guide.
+
+    Parameters
+    ----------
+    guides : numpy.ndarray (nnz,) int
+        Guide of each count above 0, cell after cell.
+    proportions : numpy.ndarray (nnz,) float64
+        Share of the cell's guide UMIs; the largest come first, earlier cells on ties.
+    quantile : float
+        Share of the guide's cells.
+
+    Returns
+    -------
+    numpy.ndarray (nnz,) bool
+    """
+    order = np.lexsort((-proportions, guides))
+    n = np.bincount(guides) if len(guides) else np.zeros(0, dtype=np.int64)
+    first = np.cumsum(n) - n
+    sorted_guides = guides[order]
+    rank = np.arange(len(order)) - first[sorted_guides]
+    flags = np.empty(len(order), dtype=bool)
+    # A product such as 0.1 * 30 may lie below its whole number by rounding.
+    flags[order] = rank < np.floor(quantile * n * (1 + 1e-15))[sorted_guides]
+    return flags

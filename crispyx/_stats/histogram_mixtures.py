@@ -5,7 +5,7 @@ Reference: ``reference.histogram_mixtures``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -65,28 +65,94 @@ def fit_histogram(
     return assemble(columns, status, kept, fitted, np.broadcast_to(n, passing.n_guides), 2)
 
 
+def first_counts(
+    model: HistogramModel,
+    parameters: Mapping[str, np.ndarray],
+    min_confidence: float,
+    upto: np.ndarray,
+) -> np.ndarray:
+    """Return the first count of every guide with a posterior above ``min_confidence``.
+
+    Parameters
+    ----------
+    model : {"poisson_gauss", "gauss"}
+        Which mixture.
+    parameters : mapping of str to numpy.ndarray (n_guides,)
+        By the names in ``NAMES``.
+    min_confidence : float
+        Posterior probability.
+    upto : numpy.ndarray (n_guides,) float64
+        A count known to pass, the answer when no whole number up to 4096 does; NaN if none does.
+
+    Returns
+    -------
+    numpy.ndarray (n_guides,) float64
+        NaN where ``upto`` or a parameter is.
+    """
+    first = upto.copy()
+    find = reference.posterior_poisson_gauss
+    if model == "gauss":
+        find = reference.posterior_gauss
+    values = np.column_stack([parameters[name] for name in NAMES[model]])
+    first[np.isnan(values).any(axis=1)] = np.nan
+    for guide in np.flatnonzero(~np.isnan(first)):
+        counts = np.arange(1, min(int(upto[guide]), TABLE) + 1)
+        row = dict(zip(NAMES[model], values[guide], strict=True))
+        above = np.flatnonzero(find(counts, row) > min_confidence)
+        if len(above):
+            first[guide] = counts[above[0]]
+    return first
+
+
 def _compiled(columns: GuideColumns, model: HistogramModel, priors: bool, n_threads: int) -> Fitted:
     bins = Bins.of(columns.ptr, columns.counts, n_threads)
     n_guides = columns.n_guides
     parameters, scores = np.empty((n_guides, 4)), np.empty((n_guides, 3))
     n_iterations = np.empty(n_guides, dtype=np.int64)
     code = np.empty(n_guides, dtype=np.uint8)
-    out = (parameters, scores, n_iterations, code, n_threads)
-    how = (SD_FLOOR[model], TOLERANCE, MAX_ITERATIONS)
     if model == "poisson_gauss":
         x = np.log2(bins.keys)
         log_factorial = _log_factorial(x)
-        kernel.fit_poisson_gauss(bins.ptr, x, bins.n, log_factorial, priors, *how, *out)
+        kernel.fit_poisson_gauss(
+            bins.ptr,
+            x,
+            bins.n,
+            log_factorial,
+            priors,
+            SD_FLOOR[model],
+            TOLERANCE,
+            MAX_ITERATIONS,
+            parameters,
+            scores,
+            n_iterations,
+            code,
+            n_threads,
+        )
         odds = _poisson_gauss_log_odds(bins, x, log_factorial, parameters, n_threads)
     else:
         with_zeros = _with_zeros(bins, columns)
         x = np.log10(with_zeros.keys + 1.0)
-        kernel.fit_gauss(with_zeros.ptr, x, with_zeros.n, *how, *out)
+        kernel.fit_gauss(
+            with_zeros.ptr,
+            x,
+            with_zeros.n,
+            SD_FLOOR[model],
+            TOLERANCE,
+            MAX_ITERATIONS,
+            parameters,
+            scores,
+            n_iterations,
+            code,
+            n_threads,
+        )
         weight, high, sd, low = (bins.by_guide(column) for column in parameters.T)
         x = np.log10(bins.keys + 1.0)
         odds = np.log(weight) - np.log1p(-weight) + (high - low) * (x - (low + high) / 2) / sd**2
     log_odds = bins.spread(odds, columns.ptr, columns.counts, n_threads)
-    return Fitted(NAMES[model], parameters, *scores.T.copy(), n_iterations, code, log_odds)
+    objective, log_likelihood, one = scores.T.copy()
+    return Fitted(
+        NAMES[model], parameters, objective, log_likelihood, one, n_iterations, code, log_odds
+    )
 
 
 def _with_zeros(bins: Bins, columns: GuideColumns) -> Bins:
@@ -135,14 +201,16 @@ def _reference(columns: GuideColumns, model: HistogramModel, priors: bool, _: in
         counts = columns.counts[columns.ptr[guide] : columns.ptr[guide + 1]]
         odds.append(np.full(len(counts), np.nan))
         if fit.parameters:
-            odds[-1] = _monotone(counts, lambda y, f=fit, o=find_odds: o(y, f.parameters))
+            odds[-1] = _monotone(counts, find_odds, fit.parameters)
         rows.append(fit)
     return from_reference(rows, NAMES[model], odds)
 
 
-def _monotone(counts: np.ndarray, log_odds: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _monotone(
+    counts: np.ndarray, find_odds: Callable[..., np.ndarray], parameters: Mapping[str, float]
+) -> np.ndarray:
     """Return the largest log-odds at any whole number up to each count."""
     low = np.arange(1, min(int(counts.max()), TABLE) + 1)
     at = np.union1d(low, counts)
-    rising: np.ndarray = np.maximum.accumulate(log_odds(at))
+    rising: np.ndarray = np.maximum.accumulate(find_odds(at, parameters))
     return rising[np.searchsorted(at, counts)]

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference.mixtures import MixtureFit
-
 from crispyx._kernels import distinct_counts as kernel
+from reference.mixtures import MixtureFit
 
 FALLBACK_UMI = 5
 MIN_NONZERO_CELLS = 10
@@ -140,9 +139,12 @@ class GuideFits:
     log_odds: np.ndarray
 
 
+CONVERGED, NOT_CONVERGED, NO_SEPARATION = 0, 1, 2  # codes of the kernels
+
+
 @dataclass(frozen=True)
 class Fitted:
-    """What an engine returns for guides that pass :func:`gate`; the fields are those of GuideFits."""
+    """What an engine returns for guides that pass :func:`gate`; see :class:`GuideFits`."""
 
     names: tuple[str, ...]
     parameters: np.ndarray
@@ -152,8 +154,6 @@ class Fitted:
     n_iterations: np.ndarray
     code: np.ndarray
     log_odds: np.ndarray
-
-    CONVERGED, NOT_CONVERGED, NO_SEPARATION = 0, 1, 2
 
 
 def gate(columns: GuideColumns) -> np.ndarray:
@@ -201,13 +201,13 @@ def assemble(
     """
     passing = status == "ok"
     status = status.copy()
-    code = np.full(len(status), fitted.CONVERGED)
+    code = np.full(len(status), CONVERGED)
     code[passing] = fitted.code
     gain = 2 * (fitted.log_likelihood - fitted.one_component)
     bic_difference = gain - n_more_parameters * np.log(np.maximum(n_observations, 1))
     status[passing & (np.diff(columns.ptr) < MIN_NONZERO_CELLS)] = "weak"
-    status[code == fitted.NOT_CONVERGED] = "not_converged"
-    status[code == fitted.NO_SEPARATION] = "no_separation"
+    status[code == NOT_CONVERGED] = "not_converged"
+    status[code == NO_SEPARATION] = "no_separation"
 
     def placed(values: np.ndarray, empty: float) -> np.ndarray:
         out = np.full((len(status), *values.shape[1:]), empty, dtype=values.dtype)
@@ -224,7 +224,7 @@ def assemble(
         placed(fitted.log_likelihood, np.nan),
         placed(bic_difference, np.nan),
         placed(fitted.n_iterations, 0),
-        passing & (code == fitted.CONVERGED),
+        passing & (code == CONVERGED),
         status,
         log_odds,
     )
@@ -237,7 +237,7 @@ def from_reference(
 
     The reference fits no single component: ``one_component`` is NaN.
     """
-    codes = {"not_converged": Fitted.NOT_CONVERGED, "no_separation": Fitted.NO_SEPARATION}
+    codes = {"not_converged": NOT_CONVERGED, "no_separation": NO_SEPARATION}
     return Fitted(
         names,
         np.array([[fit.parameters.get(name, np.nan) for name in names] for fit in fits]).reshape(
@@ -247,6 +247,6 @@ def from_reference(
         np.array([fit.log_likelihood for fit in fits], dtype=np.float64),
         np.full(len(fits), np.nan),
         np.array([fit.n_iterations for fit in fits], dtype=np.int64),
-        np.array([codes.get(fit.status, Fitted.CONVERGED) for fit in fits], dtype=np.int64),
+        np.array([codes.get(fit.status, CONVERGED) for fit in fits], dtype=np.int64),
         np.concatenate([np.empty(0), *log_odds]),
     )
