@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import betaln, expit, gammaln, logsumexp, polygamma, psi
 
 from reference.mixtures import (
@@ -305,4 +304,8 @@ def _threshold(theta: Vector, min_confidence: float, grid: bool) -> float:
     last = int(below[-1])
     if last == x.size - 1:
         return 1.0
-    return float(brentq(lambda p: _log_odds([p], theta)[0] - at, x[last], x[last + 1]))
+    low, high = x[last], x[last + 1]
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if _log_odds([middle], theta)[0] > at else (middle, high)
+    return float(high)

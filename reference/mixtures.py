@@ -26,7 +26,7 @@ Vector = NDArray[np.float64]
 
 WEIGHT_FLOOR = 1e-9
 MIN_NONZERO_CELLS = 10
-SPLITS = (1, 2, 3, 5, 10, 20, 50)
+SPLITS = (1.0, 2.0, 3.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ def status_of_guide(counts: ArrayLike, climb: Climb) -> str:
 
 
 def hard_splits(counts: ArrayLike) -> Iterator[Vector]:
-    """Yield first responsibilities: signal is ``y > c``, for c = 1, 2, 3, 5, 10, 20, 50 and 0.
+    """Yield first responsibilities: the signal is ``y > c``, for cuts c low and relative.
+
+    The cuts are 1, 2, 3, 5 and 10, where ambient counts end in most screens, then 1/4, 1/2 and 3/4
+    of the way from the smallest to the largest non-zero count on a log scale, then 0.
 
     Parameters
     ----------
@@ -101,9 +104,10 @@ def hard_splits(counts: ArrayLike) -> Iterator[Vector]:
     ------
     (n,) float64 of 0 and 1; only splits with both sides occupied, each once.
     """
-    y = np.asarray(counts)
+    y = np.asarray(counts, dtype=np.float64)
+    ends = y[y > 0].min(), y.max()
     seen = set()
-    for cut in (*SPLITS, 0):
+    for cut in (*SPLITS, *np.geomspace(*ends, 5)[1:-1], 0.0):
         signal = y > cut
         if signal.any() and not signal.all() and signal.tobytes() not in seen:
             seen.add(signal.tobytes())
