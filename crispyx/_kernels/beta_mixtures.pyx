@@ -73,8 +73,10 @@ cdef void fit_group(
     cdef double objectives[MAX_STARTS]
     cdef bint used[MAX_STARTS]
     cdef double image[MAX_PARAMETERS]
+    cdef double low[MAX_PARAMETERS]
+    cdef double high[MAX_PARAMETERS]
     cdef double* theta = thetas
-    cdef int _i, j, best, p = 3 * n_components - 1
+    cdef int i, j, best, p = 3 * n_components - 1
     cdef Py_ssize_t k
     cdef Proportions data
     cdef Ascent ascent
@@ -83,24 +85,27 @@ cdef void fit_group(
     data.n_cells = 0
     for k in range(n_bins):
         data.n_cells += n[k]
+    for i in range(MAX_PARAMETERS):
+        low[i] = log(SMALLEST_SHAPE) if i < 2 * n_components else log(SMALLEST_WEIGHT)
+        high[i] = log(LARGEST_SHAPE) if i < 2 * n_components else -log(SMALLEST_WEIGHT)
     n_iterations[0] = 0
     ascent.objective = 0
     status[0] = NO_SEPARATION
     for j in range(n_starts):
         theta = &thetas[j * MAX_PARAMETERS]
         from_start(starts + j * 3 * n_components, n_components, theta)
-        ascent = ascend(beta_step, &data, p, theta, COARSE, 60)
+        ascent = ascend(beta_step, &data, p, theta, low, high, COARSE, 60)
         n_iterations[0] += ascent.n_iterations
         objectives[j] = ascent.objective
         used[j] = False
-    for _i in range(n_starts):
+    for i in range(n_starts):
         best = -1
         for j in range(n_starts):
             if not used[j] and (best < 0 or objectives[j] > objectives[best]):
                 best = j
         used[best] = True
         theta = &thetas[best * MAX_PARAMETERS]
-        ascent = ascend(beta_step, &data, p, theta, tolerance, max_iterations)
+        ascent = ascend(beta_step, &data, p, theta, low, high, tolerance, max_iterations)
         n_iterations[0] += ascent.n_iterations
         write_ordered(theta, n_components, parameters)
         if is_admissible(parameters, n_components):
@@ -111,7 +116,9 @@ cdef void fit_group(
     scores[1] = beta_step(&data, theta, image)
     data.n_components = 1
     theta[0] = theta[1] = 0
-    scores[2] = ascend(beta_step, &data, 2, theta, tolerance, max_iterations).objective
+    scores[2] = ascend(
+        beta_step, &data, 2, theta, low, high, tolerance, max_iterations
+    ).objective
 
 
 cdef bint is_admissible(const double* parameters, int n_components) noexcept nogil:
@@ -237,10 +244,16 @@ cdef double log_prior(double log_shape) noexcept nogil:
     return -log_shape - 0.5 * (log_shape - 1) * (log_shape - 1) - 0.91893853320467274178
 
 
+cdef bint is_held(double log_shape, double gradient) noexcept nogil:
+    return ((log_shape >= log(LARGEST_SHAPE) and gradient > 0)
+            or (log_shape <= log(SMALLEST_SHAPE) and gradient < 0))
+
+
 cdef void solve_shapes(double cells, double sum_x, double sum_1x, bint priors,
                        double* log_shapes) noexcept nogil:
     """Newton's method in log a and log b."""
     cdef double a, b, both, ga, gb, haa, hbb, hab, determinant, da, db, tri
+    cdef bint a_held, b_held
     cdef int _i
     if cells < 1e-8:
         return
@@ -259,8 +272,14 @@ cdef void solve_shapes(double cells, double sum_x, double sum_1x, bint priors,
             gb -= log_shapes[1]
             haa -= 1
             hbb -= 1
+        # A shape held at its bound leaves the other one alone.
+        a_held = is_held(log_shapes[0], ga)
+        b_held = is_held(log_shapes[1], gb)
         determinant = haa * hbb - hab * hab
-        if haa < 0 and determinant > 0:
+        if a_held or b_held:
+            da = 0 if a_held else -ga / haa if haa < 0 else 0.5 if ga > 0 else -0.5
+            db = 0 if b_held else -gb / hbb if hbb < 0 else 0.5 if gb > 0 else -0.5
+        elif haa < 0 and determinant > 0:
             da = -(hbb * ga - hab * gb) / determinant
             db = -(haa * gb - hab * ga) / determinant
         else:

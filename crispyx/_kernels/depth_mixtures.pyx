@@ -88,6 +88,8 @@ cdef void fit_guide(
 ) noexcept nogil:
     cdef double thetas[N_STARTS * N_PARAMETERS]
     cdef double objectives[N_STARTS]
+    cdef double low[N_PARAMETERS]
+    cdef double high[N_PARAMETERS]
     cdef double split, last_above = -1, above, constant
     cdef Guide data
     cdef Ascent ascent
@@ -100,6 +102,7 @@ cdef void fit_guide(
     data.y, data.d, data.n, data.n_bins = y, d, n, n_bins
     data.one_component = False
     prepare(&data, depth_of, depths, cells_at, n_depths, d, scratch)
+    bounds(low, high)
     n_iterations[0] = 0
     for i in range(N_STARTS):
         split = 0.25 * y[n_bins - 1] if i == 3 else 3 if i == 0 else 6 if i == 1 else 15
@@ -107,7 +110,8 @@ cdef void fit_guide(
         if above == 0 or above == last_above:
             continue
         last_above = above
-        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * n_starts], COARSE, 40)
+        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * n_starts], low, high, COARSE,
+                        40)
         objectives[n_starts] = ascent.objective
         n_iterations[0] += ascent.n_iterations
         if objectives[n_starts] > objectives[best]:
@@ -118,7 +122,8 @@ cdef void fit_guide(
     if n_starts == 0:
         give_up(parameters, scores, status)
         return
-    ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * best], tolerance, max_iterations)
+    ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * best], low, high, tolerance,
+                    max_iterations)
     n_iterations[0] += ascent.n_iterations
     write_parameters(model, &thetas[4 * best], parameters)
     if not is_admissible(parameters):
@@ -126,6 +131,14 @@ cdef void fit_guide(
         return
     status[0] = OK if ascent.converged else NOT_CONVERGED
     scores[0] = scores[1] = ascent.objective + constant
+
+
+cdef void bounds(double* low, double* high) noexcept nogil:
+    """Of log-odds of the share, log rates (log-odds for the binomial) and log theta."""
+    low[0], high[0] = logit_share(0), logit_share(1)
+    low[1] = low[2] = log(SMALLEST_RATE)
+    high[1] = high[2] = -log(SMALLEST_RATE)
+    low[3], high[3] = log(THETA_LOW), log(THETA_HIGH)
 
 
 cdef void give_up(double* parameters, double* scores, uint8* status) noexcept nogil:
@@ -219,6 +232,8 @@ cdef double one_component(int model, em_map step, Guide* data, double tolerance,
                           int max_iterations) noexcept nogil:
     """Log-likelihood, without its constant, of background alone."""
     cdef double theta[N_PARAMETERS]
+    cdef double low[N_PARAMETERS]
+    cdef double high[N_PARAMETERS]
     cdef double total = 0, rate
     cdef Py_ssize_t k
     for k in range(data.n_bins):
@@ -232,7 +247,10 @@ cdef double one_component(int model, em_map step, Guide* data, double tolerance,
         return total * log(rate) + (data.depth - total) * log(1 - rate)
     theta[0], theta[1], theta[2], theta[3] = 0, log(rate), 0, -1
     data.one_component = True
-    total = ascend(step, data, N_PARAMETERS, theta, tolerance, max_iterations).objective
+    bounds(low, high)
+    total = ascend(
+        step, data, N_PARAMETERS, theta, low, high, tolerance, max_iterations
+    ).objective
     data.one_component = False
     return total
 

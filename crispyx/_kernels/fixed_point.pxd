@@ -8,7 +8,7 @@
 from libc.math cimport fabs, isfinite
 
 cdef enum:
-    MAX_PARAMETERS = 8
+    MAX_PARAMETERS = 9
 
 ctypedef double (*em_map)(const void* problem, const double* theta, double* image) noexcept nogil
 
@@ -67,8 +67,12 @@ cdef inline bint not_worse(double after, double before) noexcept nogil:
 
 
 cdef inline Ascent ascend(em_map step, const void* problem, int p, double* theta,
-                          double tolerance, int max_iterations) noexcept nogil:
-    """Move ``theta`` to a maximum; converged when an EM step moves no parameter by ``tolerance``."""
+                          const double* low, const double* high, double tolerance,
+                          int max_iterations) noexcept nogil:
+    """Move ``theta`` to a maximum; converged when an EM step moves no parameter by ``tolerance``.
+
+    ``low`` and ``high`` (p,) bound every point; images of the map lie within them by themselves.
+    """
     cdef double image[MAX_PARAMETERS]
     cdef double proposal[MAX_PARAMETERS]
     cdef double new_image[MAX_PARAMETERS]
@@ -77,6 +81,8 @@ cdef inline Ascent ascend(em_map step, const void* problem, int p, double* theta
     cdef double after, fraction, largest
     cdef int i, k, stored = 0
     cdef Ascent result
+    for i in range(p):
+        theta[i] = min(max(theta[i], low[i]), high[i])
     result.objective = step(problem, theta, image)
     result.n_iterations = 1
     result.converged = False
@@ -88,6 +94,8 @@ cdef inline Ascent ascend(em_map step, const void* problem, int p, double* theta
             result.converged = True
             return result
         anderson(theta, image, df, dg, stored, p, proposal)
+        for i in range(p):
+            proposal[i] = min(max(proposal[i], low[i]), high[i])
         after = step(problem, proposal, new_image)
         result.n_iterations += 1
         fraction = 1

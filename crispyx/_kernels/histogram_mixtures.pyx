@@ -26,6 +26,7 @@ cdef enum:
 
 cdef double LOG_SQRT_TWO_PI = 0.91893853320467274178
 cdef double LOG_DIRICHLET = -2.3190888914689487  # -log Gamma(.1) - log Gamma(.9)
+cdef double UNBOUNDED = 1e300
 cdef double COARSE = 1e-2
 cdef double SMALLEST_WEIGHT = 1e-9
 cdef double SMALLEST_RATE = 1e-6
@@ -143,6 +144,8 @@ cdef void fit_guide(
     cdef double objectives[N_STARTS]
     cdef bint used[N_STARTS]
     cdef double image[N_PARAMETERS]
+    cdef double low[N_PARAMETERS]
+    cdef double high[N_PARAMETERS]
     cdef Histogram data
     cdef Ascent ascent
     cdef Py_ssize_t k
@@ -152,10 +155,14 @@ cdef void fit_guide(
     data.n_cells = 0
     for k in range(n_bins):
         data.n_cells += n[k]
+    for i in range(N_PARAMETERS):
+        low[i], high[i] = -UNBOUNDED, UNBOUNDED
+    low[0], high[0] = logit_weight(0), logit_weight(1)
+    low[2] = log(sd_floor)
     n_iterations[0] = 0
     for i in range(N_STARTS):
         start(&data, x[0] + (i + 0.5) / N_STARTS * (x[n_bins - 1] - x[0]), &thetas[4 * i])
-        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * i], COARSE, 40)
+        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * i], low, high, COARSE, 40)
         objectives[i] = ascent.objective
         used[i] = False
         n_iterations[0] += ascent.n_iterations
@@ -165,7 +172,8 @@ cdef void fit_guide(
             if not used[i] and (best < 0 or objectives[i] > objectives[best]):
                 best = i
         used[best] = True
-        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * best], tolerance, max_iterations)
+        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * best], low, high, tolerance,
+                        max_iterations)
         n_iterations[0] += ascent.n_iterations
         if is_admissible(step, &data, &thetas[4 * best]):
             break

@@ -55,8 +55,8 @@ def decide(
     -------
     pyarrow.RecordBatch, one row per cell
         ``cell_barcode`` (string); ``guide_id`` (string), ``umi_count`` (uint32, uint64 when a count
-        needs it) and ``assignment_confidence`` (float32, the posterior; NaN for a call without
-        one), null when unassigned: of the call with the most UMIs, the first one on ties;
+        needs it) and ``assignment_confidence`` (float32, the posterior, null as well for a call
+        without one), null when unassigned: of the call with the most UMIs, the first one on ties;
         ``is_unassigned``, ``is_multi_infected`` (bool); ``n_guides_detected`` (uint8, uint16 when
         needed): detected guides, also of cells left unassigned.
 
@@ -77,14 +77,13 @@ def decide(
     )
     model = resolve_model(scores.model)
     table = cell_table(called, model, scores.barcodes, scores.guides)
-    unassigned = table["is_unassigned"].to_numpy()
     umi = table["umi_count"].array
     columns = {
         BARCODE: pa.array(scores.barcodes, type=pa.string()),
         "guide_id": pa.array(table["guide_id"].astype(object), type=pa.string(), from_pandas=True),
         "umi_count": pa.array(umi),
         "assignment_confidence": pa.array(
-            table["assignment_confidence"].to_numpy(), mask=unassigned, from_pandas=False
+            table["assignment_confidence"].to_numpy(), from_pandas=True
         ),
     }
     for name in ("is_unassigned", "is_multi_infected", "n_guides_detected"):
