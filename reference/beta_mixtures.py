@@ -166,8 +166,8 @@ def _fit(
     x = np.asarray(proportions, dtype=np.float64)
     x, n = np.unique(np.clip(x[np.isfinite(x)], *CLIP), return_counts=True)
     if x.size < 2:
-        status = "no_separation" if n.sum() > 1 else "too_few" if n.sum() else "no_counts"
-        return MixtureFit(f"beta{k}", status)
+        closed = "no_separation" if n.sum() > 1 else "too_few" if n.sum() else "no_counts"
+        return MixtureFit(f"beta{k}", closed)
     data = Proportions(np.log(x), np.log1p(-x), n.astype(np.float64))
 
     def objective(theta: Vector) -> float:

@@ -349,7 +349,7 @@ def _group(y: Vector, depth: Vector, offset: float) -> Cells:
 def _moments(model: _Model, cells: Cells, r: Vector) -> Vector:
     def rate(share: Vector) -> float:
         weights = cells.n_cells * share
-        proportion = max(weights @ cells.y, 0.5) / (weights @ cells.exposure)
+        proportion = max(float(weights @ cells.y), 0.5) / float(weights @ cells.exposure)
         proportion = min(proportion, 1.0 - 1e-6)
         return math.log(proportion) - (math.log1p(-proportion) if model.offset == 0.0 else 0.0)
 

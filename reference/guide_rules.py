@@ -95,8 +95,7 @@ def assign_quantiles(counts: ArrayLike, quantile: float = 0.1) -> NDArray[np.boo
         n_j = |\{ i : y_{ij} > 0 \}|
 
     where the ``n_j`` cells that have guide ``j`` are ranked by descending proportion
-    :math:`y_{ij} / s_i`, equal proportions by descending count, equal counts by the order of the
-    cells.
+    :math:`y_{ij} / s_i`, equal proportions by the order of the cells.
 
     Parameters
     ----------
@@ -110,16 +109,15 @@ def assign_quantiles(counts: ArrayLike, quantile: float = 0.1) -> NDArray[np.boo
 
     Notes
     -----
-    Source: crispat's ``quantiles`` (Braunger and Velten, Bioinformatics 40, 2024, btae535), which
-    leaves the order of equal proportions to its sort.
+    Source: crispat's ``quantiles`` (Braunger and Velten, Bioinformatics 40, 2024, btae535). Its
+    order of equal proportions is that of its sort.
     """
     y = np.asarray(counts)
     s = y.sum(axis=1, dtype=np.float64)
     assigned = np.zeros(y.shape, dtype=bool)
     for guide in range(y.shape[1]):
         cells = np.flatnonzero(y[:, guide] > 0)
-        count = y[cells, guide].astype(np.float64)
-        order = np.lexsort((cells, -count, -count / s[cells]))
+        order = np.argsort(-(y[cells, guide] / s[cells]), kind="stable")
         n_taken = math.floor(Fraction(repr(float(quantile))) * cells.size)
         assigned[cells[order[:n_taken]], guide] = True
     return assigned

@@ -207,7 +207,7 @@ def _poisson_gauss_update(
     precision = 1.0 / sd**2
     mean = (signal @ data.x * precision + 3.0 / 4.0) / (size * precision + 1.0 / 4.0)
     squares = signal @ (data.x - mean) ** 2
-    rate = _map_rate(sum_background, background.sum(), rate)
+    rate = _map_rate(float(sum_background), float(background.sum()), rate)
     return np.array([weight, rate, mean, max(_map_sd(size, squares, sd), sd_floor)])
 
 

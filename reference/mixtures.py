@@ -154,8 +154,9 @@ def newton_maximum(
     -------
     (p,) float64; not lower than the start beyond rounding.
     """
-    lower, upper = bounds if bounds is not None else (-math.inf, math.inf)
     x = start
+    unbounded = (np.full(x.size, -math.inf), np.full(x.size, math.inf))
+    lower, upper = bounds if bounds is not None else unbounded
     value, gradient, hessian = derivatives(x)
     for _ in range(max_steps):
         direction = _newton_direction(x, gradient, hessian, (lower, upper))

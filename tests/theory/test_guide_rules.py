@@ -102,8 +102,9 @@ def test_dtype_of_the_counts_does_not_matter(rule: Callable, dtype: type) -> Non
         ("umi_t5", lambda counts: assign_umi(counts, 5)),
         ("max_umi3", lambda counts: assign_max(counts, 3)),
         ("ratio_t0.3", lambda counts: assign_ratio(counts, 0.3)),
+        ("quantiles_t0.1", lambda counts: assign_quantiles(counts, 0.1)),
     ],
-    ids=["umi", "max", "ratio"],
+    ids=["umi", "max", "ratio", "quantiles"],
 )
 def test_equals_crispat_on_the_schraivogel_screen(
     data_dir: Path, published: str, assign: Callable
@@ -113,7 +114,7 @@ def test_equals_crispat_on_the_schraivogel_screen(
     ours = set(zip(guides.obs_names[cell], guides.var_names[guide], strict=True))
     table = pd.read_csv(data_dir / "crispat_reference" / f"{published}.csv.gz")
     theirs = set(zip(table["cell"], table["gRNA"], strict=True))
-    assert len(theirs) > 20_000
+    assert len(theirs) > 5_000
     assert ours == theirs
 
 
@@ -147,22 +148,8 @@ def test_quantile_is_read_as_it_is_written() -> None:
     assert assign_quantiles(counts, 0.29).sum(axis=0).tolist() == [29, 29]
 
 
-def test_quantiles_break_ties_by_count_and_then_by_cell() -> None:
-    counts = np.array([[2, 2], [3, 3], [3, 3], [1, 3]])
-    # Proportions 1/2, 1/2, 1/2, 1/4; of the three at 1/2 those with 3 UMIs come first.
+def test_quantiles_break_ties_by_the_order_of_the_cells() -> None:
+    counts = np.array([[1, 3], [2, 2], [3, 3], [3, 3]])
+    # Proportions 1/4, 1/2, 1/2, 1/2.
     assert np.flatnonzero(assign_quantiles(counts, 0.25)[:, 0]).tolist() == [1]
     assert np.flatnonzero(assign_quantiles(counts, 0.5)[:, 0]).tolist() == [1, 2]
-
-
-def test_quantiles_equal_crispat_but_for_ties_on_the_schraivogel_screen(data_dir: Path) -> None:
-    guides = ad.read_h5ad(data_dir / "schraivogel_gRNA_counts.h5ad")
-    counts = guides.X.toarray()
-    assigned = assign_quantiles(counts, 0.1)
-    proportion = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    table = pd.read_csv(data_dir / "crispat_reference" / "quantiles_t0.1.csv.gz")
-    assert assigned.sum() == len(table)
-    for guide, name in enumerate(guides.var_names):
-        theirs = np.sort(table.loc[table["gRNA"] == name, "percent_counts"])
-        ours = np.sort(proportion[assigned[:, guide], guide])
-        # crispat's proportions are float32.
-        assert ours == pytest.approx(theirs, rel=1e-6)
