@@ -81,8 +81,8 @@ def assign(
         ``beta3``. ``ratio``: another name of ``ratio``, since the confidence of its calls is the
         proportion.
     quantile : float in (0, 1], optional
-        ``quantiles`` only: share of the guide's cells, 0.1 unless given; earlier cells go first on
-        ties.
+        ``quantiles`` only: share of the guide's cells, 0.1 unless given; on equal proportions the
+        earlier cell goes first.
     n_jobs : int, optional
         Threads; None takes ``settings.n_threads``, else every usable core. Calls do not depend on
         it.
@@ -186,7 +186,9 @@ def _call_by_rule(source: MatrixSource, rule: GuideModel, n_threads: int) -> Cal
         return call_counts(source, rule, settings.engine, n_threads)
     counts = call_counts(source, None, settings.engine, n_threads)
     proportions = counts.counts / counts.depth[counts.cells]
-    flags = quantile_flags(counts.guides, proportions, rule.threshold)
+    flags = quantile_flags(
+        counts.shape, counts.cells, counts.guides, counts.counts, rule.threshold, settings.engine
+    )
     return replace(counts, assigned=flags, detected=flags, confidence=proportions)
 
 

@@ -163,6 +163,15 @@ def test_quantiles_take_the_floor_and_earlier_cells_on_ties() -> None:
     assert tied.layers["assigned"].toarray().ravel().tolist() == [1, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("quantile", [0.1, 0.29, 1 / 3, 1])
+def test_quantiles_are_those_of_the_reference(quantile: float) -> None:
+    compiled = guides.assign(screen(), "quantiles", quantile=quantile)
+    with use_engine("reference"):
+        defined = guides.assign(screen(), "quantiles", quantile=quantile)
+    assert (compiled.layers["assigned"] != defined.layers["assigned"]).nnz == 0
+    pd.testing.assert_frame_equal(compiled.obs, defined.obs)
+
+
 # ---------------------------------------------------------------- bad guides
 
 
