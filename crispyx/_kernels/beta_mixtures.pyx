@@ -76,7 +76,7 @@ cdef void fit_group(
     cdef double low[MAX_PARAMETERS]
     cdef double high[MAX_PARAMETERS]
     cdef double* theta = thetas
-    cdef int i, j, best, p = 3 * n_components - 1
+    cdef int i, j, _j, best, p = 3 * n_components - 1
     cdef Py_ssize_t k
     cdef Proportions data
     cdef Ascent ascent
@@ -98,7 +98,7 @@ cdef void fit_group(
         n_iterations[0] += ascent.n_iterations
         objectives[j] = ascent.objective
         used[j] = False
-    for i in range(n_starts):
+    for _j in range(n_starts):
         best = -1
         for j in range(n_starts):
             if not used[j] and (best < 0 or objectives[j] > objectives[best]):
