@@ -17,7 +17,11 @@ module                           what it defines
 :mod:`reference.multiple_testing` Benjamini-Hochberg and Bonferroni
 :mod:`reference.expression_filter` which genes are expressed enough to be tested
 :mod:`reference.qc`              quality control of cells, perturbations and genes
-:mod:`reference.guide_rules`     guide calls by a count, the maximum or a proportion
+:mod:`reference.guide_rules`     guide calls by a count, the maximum, a proportion, a quantile
+:mod:`reference.mixtures`        what all mixtures of guide counts share: gate, EM, Newton
+:mod:`reference.histogram_mixtures` ``poisson_gauss`` and ``gauss``
+:mod:`reference.depth_mixtures`  ``poisson``, ``neg_binomial`` and ``binomial``
+:mod:`reference.beta_mixtures`   ``beta2`` and ``beta3``
 :mod:`reference.pipelines`       the two tests over a whole screen, degenerate cases
 ================================ ====================================================
 """

@@ -1,10 +1,13 @@
-"""Guide calls by rule: a minimum count, the largest count, the largest proportion.
+"""Guide calls by rule: a minimum count, the largest count, the largest proportion, the top cells.
 
 ``y_ij`` is the UMI count of guide ``j`` in cell ``i`` and ``s_i`` the guide UMIs of the cell. A
 guide that was not seen in a cell is never assigned to it, whatever the threshold.
 """
 
 from __future__ import annotations
+
+import math
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,6 +84,43 @@ def assign_ratio(counts: ArrayLike, threshold: float = 0.3) -> NDArray[np.bool_]
     s = y.sum(axis=1, keepdims=True, dtype=np.float64)
     proportion = y / np.where(s > 0, s, 1.0)
     return _is_largest(y) & (y > 0) & (proportion > threshold)
+
+
+def assign_quantiles(counts: ArrayLike, quantile: float = 0.1) -> NDArray[np.bool_]:
+    r"""Assign each guide to the cells in which its proportion is highest.
+
+    .. math::
+
+        a_{ij} = [\, \operatorname{rank}_j(i) \le \lfloor q\, n_j \rfloor \,], \qquad
+        n_j = |\{ i : y_{ij} > 0 \}|
+
+    where the ``n_j`` cells that have guide ``j`` are ranked by descending proportion
+    :math:`y_{ij} / s_i`, equal proportions by the order of the cells.
+
+    Parameters
+    ----------
+    counts : (n_cells, n_guides) int, UMI
+    quantile : q in (0, 1], read as the decimal number it is written as: 0.29 of 100 cells are 29,
+        although the float64 product is 28.999999999999996
+
+    Returns
+    -------
+    (n_cells, n_guides) bool; a cell may have no guide or several.
+
+    Notes
+    -----
+    Source: crispat's ``quantiles`` (Braunger and Velten, Bioinformatics 40, 2024, btae535). Its
+    order of equal proportions is that of its sort.
+    """
+    y = np.asarray(counts)
+    s = y.sum(axis=1, dtype=np.float64)
+    assigned = np.zeros(y.shape, dtype=bool)
+    for guide in range(y.shape[1]):
+        cells = np.flatnonzero(y[:, guide] > 0)
+        order = np.argsort(-(y[cells, guide] / s[cells]), kind="stable")
+        n_taken = math.floor(Fraction(repr(float(quantile))) * cells.size)
+        assigned[cells[order[:n_taken]], guide] = True
+    return assigned
 
 
 def _is_largest(y: NDArray[np.generic]) -> NDArray[np.bool_]:

@@ -5,7 +5,9 @@ Reference: ``reference.guide_rules``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -81,3 +83,49 @@ def _reference_flags(
         counts[place] = block.values[here]
         assigned[here] = assign(counts, threshold)[place]
     return assigned
+
+
+def quantile_flags(
+    shape: tuple[int, int],
+    cells: np.ndarray,
+    guides: np.ndarray,
+    counts: np.ndarray,
+    quantile: float,
+    engine: Engine,
+) -> np.ndarray:
+    """Return the counts of highest proportion, ``floor(quantile n)`` of the n counts of each guide.
+
+    Parameters
+    ----------
+    shape : tuple (n_cells, n_guides)
+        Shape of the matrix.
+    cells, guides : numpy.ndarray (nnz,) int
+        Place of each count above 0, cell after cell.
+    counts : numpy.ndarray (nnz,) int
+        UMIs.
+    quantile : float
+        Share of the guide's cells, read as the decimal number it is written as.
+    engine : {"compiled", "reference"}
+        Which definition runs.
+
+    Returns
+    -------
+    numpy.ndarray (nnz,) bool
+        On equal proportions the earlier cell goes first.
+    """
+    if engine == "reference":
+        dense = np.zeros(shape, dtype=np.int64)
+        dense[cells, guides] = counts
+        taken: np.ndarray = reference.guide_rules.assign_quantiles(dense, quantile)[cells, guides]
+        return taken
+    y = counts.astype(np.float64)
+    depth = np.bincount(cells, weights=y, minlength=shape[0])
+    order = np.lexsort((-y / depth[cells], guides))
+    n = np.bincount(guides, minlength=shape[1])
+    share = Fraction(repr(float(quantile)))
+    n_taken = np.array([math.floor(share * int(size)) for size in n], dtype=np.int64)
+    sorted_guides = guides[order]
+    rank = np.arange(len(order)) - (np.cumsum(n) - n)[sorted_guides]
+    flags = np.empty(len(order), dtype=bool)
+    flags[order] = rank < n_taken[sorted_guides]
+    return flags

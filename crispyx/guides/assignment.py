@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from crispyx._io.source import open_source
+from crispyx._io.source import MatrixSource, open_source
 from crispyx._run.threads import resolve_threads
+from crispyx._stats.guide_rules import quantile_flags
 from crispyx._version import __version__
 from crispyx.guides.calls import (
     BARCODE,
@@ -21,7 +23,10 @@ from crispyx.guides.counts import (
     require_guide_features,
     require_unique_names,
 )
+from crispyx.guides.decide import call_scores
+from crispyx.guides.fits import warn_about_fits, with_calls
 from crispyx.guides.models import GuideModel, resolve_model
+from crispyx.guides.score import score_counts
 from crispyx.settings import settings
 
 if TYPE_CHECKING:
@@ -39,6 +44,8 @@ def assign(
     umi_threshold: int | None = None,
     ratio: float | None = None,
     layer: str | None = None,
+    exposure: str | None = None,
+    priors: bool | None = None,
 ) -> anndata.AnnData:
     r"""Call the guide of every cell from guide UMI counts.
 
@@ -50,23 +57,32 @@ def assign(
         \text{umi:} \quad & y_{ij} \ge t \\
         \text{max:} \quad & y_{ij} > y_{ik} \text{ for every other guide } k
             \text{, and } y_{ij} \ge t \\
-        \text{ratio:} \quad & y_{ij} = \max_k y_{ik} \text{ and } y_{ij} / s_i > t
+        \text{ratio:} \quad & y_{ij} = \max_k y_{ik} \text{ and } y_{ij} / s_i > t \\
+        \text{quantiles:} \quad & y_{ij} / s_i \text{ is among the } \lfloor q n_j \rfloor
+            \text{ largest of the guide's } n_j \text{ cells} \\
+        \text{mixtures:} \quad & \max_{y \le y_{ij}} P(\text{signal} \mid y, s_i) > c
 
-    and in any case only when :math:`y_{ij} > 0`.
+    and in any case only when :math:`y_{ij} > 0`. The maximum makes a call monotone in the count.
 
     Parameters
     ----------
     path : path, crispyx.AnnData or anndata.AnnData (backed or in memory)
         Cells x guides UMI counts; CSR, CSC or dense.
-    model : {"umi", "max", "ratio"}
+    model : str
         ``umi`` may call several guides in a cell. ``max`` calls one, or none when guides share the
-        largest count. ``ratio`` calls one, or several when guides share the largest count. The
-        other documented models, the default included, are not part of this version.
+        largest count. ``ratio`` calls one, or several when guides share the largest count.
+        ``quantiles`` calls a share of each guide's cells. The mixtures fit every guide:
+        ``poisson_gauss`` (log2 of its counts above 0), ``gauss`` (log10 of its counts + 1),
+        ``poisson``, ``neg_binomial``, ``binomial`` (its counts given the cell's guide UMIs); or,
+        ``beta2`` and ``beta3``, the largest proportion of each cell, where only that guide is
+        called.
     min_confidence : float in [0, 1], optional
-        ``ratio`` only: another name of ``ratio``, since the confidence of its calls is the
-        proportion. A call must be above it.
+        Mixtures: posterior that a call must exceed, 0.8 unless given, 0.5 for ``beta2`` and
+        ``beta3``. ``ratio``: another name of ``ratio``, since the confidence of its calls is the
+        proportion.
     quantile : float in (0, 1], optional
-        Parameter of the model ``quantiles``; refused by the models of this version.
+        ``quantiles`` only: share of the guide's cells, 0.1 unless given; on equal proportions the
+        earlier cell goes first.
     n_jobs : int, optional
         Threads; None takes ``settings.n_threads``, else every usable core. Calls do not depend on
         it.
@@ -77,6 +93,11 @@ def assign(
         unless given.
     layer : str, optional
         Layer that holds the counts; None takes X.
+    exposure : {"consistent", "crispat"}, optional
+        ``poisson`` and ``neg_binomial``: both fit at guide UMIs + 1; the posterior is taken there
+        too (``"consistent"``, the default) or, as crispat does, at the guide UMIs themselves.
+    priors : bool, optional
+        ``poisson_gauss``, ``beta2`` and ``beta3``: crispat's priors, unless False.
 
     Returns
     -------
@@ -89,20 +110,26 @@ def assign(
             ``guide_id`` and ``guide_identity`` (categorical): the guide; the API documents both
             names, their values are the same. Where several guides are called it is the one with the
             most UMIs, the first one on ties. Missing when none is. ``umi_count`` (nullable uint32
-            or uint64): its UMIs. ``assignment_confidence`` (float32): its proportion for ``ratio``,
-            else 1; NaN without a call. ``is_unassigned``, ``is_multi_infected`` (bool): no guide,
-            several guides. ``n_guides_detected`` (uint8, uint16 when needed): guides that pass,
-            with ``max`` the number that share the largest count. Then the input's columns.
+            or uint64): its UMIs. ``assignment_confidence`` (float32): its posterior for a mixture
+            (NaN when the guide has none), its proportion for ``ratio`` and ``quantiles``, else 1;
+            NaN without a call. ``is_unassigned``, ``is_multi_infected`` (bool): no guide, several
+            guides. ``n_guides_detected`` (uint8, uint16 when needed): guides that pass, with
+            ``max`` the number that share the largest count. Then the input's columns.
         ``var``
             ``n_cells_assigned``; ``status``: ``"ok"``, or ``"no_counts"`` for a guide without a
-            UMI. Then the input's columns.
+            UMI. For mixtures also ``"too_few"`` (one count), ``"no_separation"`` (all counts equal,
+            or no admissible fit; for beta models, one component is enough), ``"weak"`` (below ten
+            counts) and ``"not_converged"``: those guides are called where ``umi_count`` >= 5, as
+            column ``fallback`` says. Further columns: ``threshold``, the smallest count
+            (proportion, for beta models) called; ``mean_posterior`` and ``expected_fdr`` of the
+            calls; those of :class:`ScoreResult.fits`. Then the input's columns.
         ``uns["crispyx_guides"]``, ``uns["kaichi"]``
             Both ``model``, ``model_params`` and ``version``.
 
     Raises
     ------
     InputError
-        Model not available; a parameter out of range or not used by the model; a count that is
+        Model unknown; a parameter out of range or not used by the model; a count that is
         negative, fractional, infinite or NaN; a barcode or guide name that stands twice; columns
         that are not guides; no cells or no guides.
     MissingFileError
@@ -111,12 +138,14 @@ def assign(
     Warns
     -----
     CrispyxWarning
-        Guides without a UMI in any cell; input columns that give way to those above.
+        Guides without a UMI in any cell or without a reliable fit; input columns that give way to
+        those above.
 
     Notes
     -----
-    Source: the rules of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535).
-    Reference: ``reference.guide_rules``.
+    Source: the rules and mixtures of crispat (Braunger and Velten, Bioinformatics 40, 2024,
+    btae535), fitted to convergence. Reference: ``reference.guide_rules``,
+    ``reference.histogram_mixtures``, ``reference.depth_mixtures``, ``reference.beta_mixtures``.
     """
     rule = resolve_model(
         model,
@@ -124,16 +153,25 @@ def assign(
         quantile=quantile,
         umi_threshold=umi_threshold,
         ratio=ratio,
+        exposure=exposure,
+        priors=priors,
     )
     n_threads = resolve_threads(n_jobs)
     with open_source(path, layer) as source:
         barcodes, guides = source.obs.index, source.var.index
         require_unique_names(barcodes, guides, source.where)
         require_guide_features(source)
-        called = call_counts(source, rule, settings.engine, n_threads)
+        if rule.is_mixture:
+            counts = call_counts(source, None, settings.engine, n_threads)
+            scores = score_counts(counts, rule, barcodes, guides, n_threads)
+            called = call_scores(scores, rule.threshold)
+            var = with_calls(scores.fits, called, rule)
+            warn_about_fits(var, source.where)
+        else:
+            called = _call_by_rule(source, rule, n_threads)
+            var = guide_table(called, guides)
+            warn_without_counts(var, source.where)
         given_obs, given_var = read_tables(path, source)
-        var = guide_table(called, guides)
-        warn_without_counts(var, source.where)
     obs = cell_table(called, rule, barcodes, guides)
     return _as_anndata(
         called,
@@ -141,6 +179,17 @@ def assign(
         with_input_columns(var, given_var, "var"),
         rule,
     )
+
+
+def _call_by_rule(source: MatrixSource, rule: GuideModel, n_threads: int) -> CalledCounts:
+    if rule.rule != "quantiles":
+        return call_counts(source, rule, settings.engine, n_threads)
+    counts = call_counts(source, None, settings.engine, n_threads)
+    proportions = counts.counts / counts.depth[counts.cells]
+    flags = quantile_flags(
+        counts.shape, counts.cells, counts.guides, counts.counts, rule.threshold, settings.engine
+    )
+    return replace(counts, assigned=flags, detected=flags, confidence=proportions)
 
 
 def _as_anndata(

@@ -76,7 +76,7 @@ def cell_table(
             "guide_id": guide,
             "guide_identity": guide.copy(),
             "umi_count": pd.arrays.IntegerArray(umi, unassigned.copy()),
-            "assignment_confidence": _confidence(called, model, umi, unassigned),
+            "assignment_confidence": _confidence(called, model, top, have),
             "is_unassigned": unassigned,
             "is_multi_infected": n_calls > 1,
             "n_guides_detected": n_detected.astype(_count_type(n_detected)),
@@ -86,15 +86,15 @@ def cell_table(
 
 
 def _confidence(
-    called: CalledCounts, model: GuideModel, umi: np.ndarray, unassigned: np.ndarray
+    called: CalledCounts, model: GuideModel, top: np.ndarray, have: np.ndarray
 ) -> np.ndarray:
-    confidence = np.ones(len(umi))
+    confidence = np.full(len(top), np.nan)
     if model.rule == "ratio":
-        total = np.bincount(
-            called.cells, weights=called.counts.astype(np.float64), minlength=len(umi)
-        )
-        confidence = np.divide(umi, total, out=confidence, where=total > 0)
-    confidence[unassigned] = np.nan
+        confidence[have] = called.counts[top[have]] / called.depth[have]
+    elif called.confidence is not None:
+        confidence[have] = called.confidence[top[have]]
+    else:
+        confidence[have] = 1
     return confidence.astype(np.float32)
 
 

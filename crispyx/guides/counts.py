@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from crispyx._io.elements import read_table
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import MatrixSource
 from crispyx._kernels.layout import CompressedBlock
-from crispyx._stats.guide_rules import assigned_flags
+from crispyx._stats.guide_rules import Rule, assigned_flags
 from crispyx.errors import InputError
 from crispyx.guides.models import GuideModel
 from crispyx.settings import Engine
@@ -42,6 +42,8 @@ class CalledCounts:
     detected : numpy.ndarray (nnz,) bool
         The guide passes the rule, whether or not the cell gets it: the guides that share the
         largest count under ``max``, elsewhere the same as ``assigned``.
+    confidence : numpy.ndarray (nnz,) float64 or None
+        Confidence of each count if it is a call; None when every call has confidence 1.
     """
 
     shape: tuple[int, int]
@@ -50,6 +52,13 @@ class CalledCounts:
     counts: np.ndarray
     assigned: np.ndarray
     detected: np.ndarray
+    confidence: np.ndarray | None = None
+
+    @property
+    def depth(self) -> np.ndarray:
+        """Guide UMIs of each cell (n_cells,) int64."""
+        before = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
+        return np.diff(before[self.ptr])
 
     @property
     def cells(self) -> np.ndarray:
@@ -100,7 +109,7 @@ def require_guide_features(source: MatrixSource) -> None:
 
 def call_counts(
     source: MatrixSource,
-    model: GuideModel,
+    model: GuideModel | None,
     engine: Engine,
     n_threads: int,
     *,
@@ -112,8 +121,8 @@ def call_counts(
     ----------
     source : MatrixSource
         Cells x guides.
-    model : GuideModel
-        Rule and threshold.
+    model : GuideModel or None
+        One of the rules ``umi``, ``max`` and ``ratio``; None calls nothing.
     engine : {"compiled", "reference"}
         Which definition runs.
     n_threads : int
@@ -131,13 +140,7 @@ def call_counts(
     lengths, parts = [], []
     for block in source.row_blocks(summary, max_rows=max_rows):
         source.require_counts(summary, "guide assignment")
-        assigned = assigned_flags(
-            block, n_guides, model.rule, model.threshold, engine, n_threads
-        ).astype(bool)
-        detected = assigned
-        if model.rule == "max":
-            largest = assigned_flags(block, n_guides, "ratio", 0.0, engine, n_threads).astype(bool)
-            detected = largest & (block.values >= model.threshold)
+        assigned, detected = _flags(block, n_guides, model, engine, n_threads)
         stored = block.values > 0
         before = np.concatenate([[0], np.cumsum(stored)])
         lengths.append(np.diff(before[block.ptr]))
@@ -146,6 +149,24 @@ def call_counts(
     guides, counts, assigned, detected = map(np.concatenate, zip(*parts, strict=True))
     ptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     return CalledCounts(source.shape, ptr, guides, counts, assigned, detected)
+
+
+def _flags(
+    block: CompressedBlock,
+    n_guides: int,
+    model: GuideModel | None,
+    engine: Engine,
+    n_threads: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    if model is None:
+        none = np.zeros(len(block.values), dtype=bool)
+        return none, none
+    rule, threshold = cast(Rule, model.rule), model.threshold
+    assigned = assigned_flags(block, n_guides, rule, threshold, engine, n_threads).astype(bool)
+    if rule != "max":
+        return assigned, assigned
+    largest = assigned_flags(block, n_guides, "ratio", 0.0, engine, n_threads).astype(bool)
+    return assigned, largest & (block.values >= threshold)
 
 
 def _as_unsigned(block: CompressedBlock) -> np.ndarray:

@@ -335,17 +335,6 @@ def test_screen_without_any_count_is_unassigned() -> None:
     assert calls.X.nnz == calls.layers["assigned"].nnz == 0
 
 
-@pytest.mark.parametrize("model", ["poisson_gauss", "neg_binomial", "quantiles", "beta2"])
-def test_later_models_name_the_available_ones(model: str) -> None:
-    with pytest.raises(InputError, match="'umi', 'max', 'ratio'"):
-        guides.assign(screen(), model)
-
-
-def test_default_model_names_the_available_ones() -> None:
-    with pytest.raises(InputError, match=r"'poisson_gauss'.*'umi', 'max', 'ratio'"):
-        guides.assign(screen())
-
-
 def test_unknown_model_is_refused() -> None:
     with pytest.raises(InputError, match="model is 'UMI'; choose one of 'umi'"):
         guides.assign(screen(), "UMI")
