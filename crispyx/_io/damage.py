@@ -22,5 +22,5 @@ def reporting_damage(where: str) -> Iterator[None]:
     except OSError as error:
         raise InputError(
             f"{where} cannot be read ({error}); the file is damaged (copy it again), or compressed "
-            "by a filter that is missing here (pip install hdf5plugin, and import it)"
+            "by a filter that is missing here (pip install hdf5plugin)"
         ) from error

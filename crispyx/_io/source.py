@@ -16,6 +16,7 @@ import numpy as np
 from crispyx._io.annotations import Annotations, FrameAnnotations, file_annotations
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.dense import DenseStorage
+from crispyx._io.filters import load_filters
 from crispyx._io.paths import resolve_data_path
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._kernels import compressed as kernel
@@ -302,6 +303,7 @@ def _from_file(path: Path, element: str) -> MatrixSource:
                 f"{path} has no {element}; it has {', '.join(there) or 'no matrix at all'}"
             )
         node = file[element]
+        load_filters(node)
         obs, var = (file_annotations(file, axis, str(path)) for axis in ("obs", "var"))
         if isinstance(node, h5py.Dataset):
             if node.ndim != 2:

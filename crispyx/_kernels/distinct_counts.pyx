@@ -1,12 +1,10 @@
 """Distinct keys of every guide with their numbers of cells, and a look-up back to the cells."""
 
-from libc.string cimport memcpy
 from cython.parallel cimport prange, threadid
 
-ctypedef long long int64
+from crispyx._kernels.sorting cimport sort_values
 
-cdef enum:
-    RUN = 16  # keys sorted by insertion before merging
+ctypedef long long int64
 
 
 def group_keys(
@@ -25,7 +23,7 @@ def group_keys(
             t = threadid()
             n_distinct[g] = 0
             if ptr[g + 1] > ptr[g]:
-                sort_keys(&keys[ptr[g]], &scratch[t, 0], ptr[g + 1] - ptr[g])
+                sort_values(&keys[ptr[g]], &scratch[t, 0], ptr[g + 1] - ptr[g])
                 n_distinct[g] = compress(&keys[ptr[g]], &n_cells[ptr[g]], ptr[g + 1] - ptr[g])
 
 
@@ -65,43 +63,3 @@ cdef int64 compress(int64* keys, double* n_cells, Py_ssize_t n) noexcept nogil:
             keys[k] = keys[j]
             n_cells[k] = 1
     return k + 1
-
-
-cdef void sort_keys(int64* a, int64* scratch, Py_ssize_t n) noexcept nogil:
-    """Merge sort from insertion-sorted runs."""
-    cdef Py_ssize_t begin, middle, end, i, j, k, width = RUN
-    cdef int64 v
-    cdef int64* source = a
-    cdef int64* target = scratch
-    cdef int64* swap
-    begin = 0
-    while begin < n:
-        for i in range(begin + 1, min(begin + RUN, n)):
-            v = a[i]
-            j = i
-            while j > begin and a[j - 1] > v:
-                a[j] = a[j - 1]
-                j -= 1
-            a[j] = v
-        begin += RUN
-    while width < n:
-        begin = 0
-        while begin < n:
-            middle = min(begin + width, n)
-            end = min(begin + 2 * width, n)
-            i = begin
-            j = middle
-            for k in range(begin, end):
-                if i < middle and (j >= end or source[i] <= source[j]):
-                    target[k] = source[i]
-                    i += 1
-                else:
-                    target[k] = source[j]
-                    j += 1
-            begin += 2 * width
-        swap = source
-        source = target
-        target = swap
-        width *= 2
-    if source != a:
-        memcpy(a, source, n * sizeof(int64))

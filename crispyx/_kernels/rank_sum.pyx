@@ -18,6 +18,8 @@ from libc.math cimport NAN, erfc, sqrt
 from libc.string cimport memcpy
 from cython.parallel cimport prange, threadid
 
+from crispyx._kernels.sorting cimport sort_values
+
 ctypedef long long int64
 
 cdef extern from *:
@@ -30,54 +32,8 @@ ctypedef fused value_t:
     float
     double
 
-cdef enum:
-    RUN = 16  # values sorted by insertion before merging
-
-
 cdef inline wide tie_term(wide t) noexcept nogil:
     return t * t * t - t
-
-
-cdef void sort_values(value_t* a, value_t* scratch, Py_ssize_t n) noexcept nogil:
-    """Merge sort from insertion-sorted runs: n log n in the worst case, no allocation."""
-    cdef Py_ssize_t begin, middle, end, i, j, k, width
-    cdef value_t v
-    cdef value_t* source = a
-    cdef value_t* target = scratch
-    cdef value_t* swap
-    begin = 0
-    while begin < n:
-        end = min(begin + RUN, n)
-        for i in range(begin + 1, end):
-            v = a[i]
-            j = i
-            while j > begin and a[j - 1] > v:
-                a[j] = a[j - 1]
-                j -= 1
-            a[j] = v
-        begin += RUN
-    width = RUN
-    while width < n:
-        begin = 0
-        while begin < n:
-            middle = min(begin + width, n)
-            end = min(begin + 2 * width, n)
-            i = begin
-            j = middle
-            for k in range(begin, end):
-                if i < middle and (j >= end or source[i] <= source[j]):
-                    target[k] = source[i]
-                    i += 1
-                else:
-                    target[k] = source[j]
-                    j += 1
-            begin += 2 * width
-        swap = source
-        source = target
-        target = swap
-        width *= 2
-    if source != a:
-        memcpy(a, source, n * sizeof(value_t))
 
 
 cdef Py_ssize_t first_at_least(const value_t* distinct, Py_ssize_t low, Py_ssize_t n,
