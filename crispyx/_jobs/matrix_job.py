@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,12 @@ def _append_all(
         checkpoint.save({"n_done": file.n_done, "n_values": file.n_values}, file.handle)
 
     try:
-        for unit, block in enumerate(prefetch(blocks), start=1):
-            file.append(block)
-            if checkpoint.due(unit):
-                save()
+        # Closed here and not some time later: the reader thread ends before the input is closed.
+        with closing(prefetch(blocks)) as stream:
+            for unit, block in enumerate(stream, start=1):
+                file.append(block)
+                if checkpoint.due(unit):
+                    save()
     except KeyboardInterrupt as stop:
         save()
         stop.add_note("what is complete is kept; resume=True continues")
