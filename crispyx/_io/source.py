@@ -17,6 +17,7 @@ from crispyx._io.annotations import Annotations, FrameAnnotations, file_annotati
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
+from crispyx._io.journal import recover
 from crispyx._io.paths import resolve_data_path
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._kernels import compressed as kernel
@@ -280,6 +281,7 @@ def open_file(path: Path) -> h5py.File:
     """
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; give the .h5ad file in it")
+    recover(path)
     try:
         return h5py.File(path, "r")
     except OSError as error:
