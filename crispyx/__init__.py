@@ -20,7 +20,7 @@ from crispyx._version import __version__
 from crispyx.settings import settings, use_engine
 
 if TYPE_CHECKING:
-    from crispyx import data, datasets, de, guides, plotting, profiling, qc
+    from crispyx import data, datasets, de, dimred, guides, plotting, profiling, qc
     from crispyx import guides as gd
     from crispyx.data import (
         AnnData,
@@ -55,7 +55,7 @@ tl = _ToolsNamespace()
 pl = _PlottingNamespace()
 
 # Imported when first asked for, so that `import crispyx` costs no more than NumPy and h5py.
-_MODULES = ("data", "datasets", "de", "guides", "plotting", "profiling", "qc")
+_MODULES = ("data", "datasets", "de", "dimred", "guides", "plotting", "profiling", "qc")
 _HOME = {
     "AnnData": "data",
     "ensure_gene_symbol_column": "data",
@@ -88,6 +88,7 @@ __all__ = [
     "data",
     "datasets",
     "de",
+    "dimred",
     "ensure_gene_symbol_column",
     "filter_cells_by_gene_count",
     "filter_genes_by_cell_count",

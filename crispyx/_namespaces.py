@@ -153,6 +153,58 @@ class _PreprocessingNamespace:
             verbose=verbose,
         )
 
+    def pca(
+        self,
+        data: Any,
+        n_comps: int = 50,
+        method: str = "auto",
+        use_highly_variable: bool = True,
+        chunk_size: int | None = None,
+        random_state: int = 0,
+        copy: bool = False,
+        show_progress: bool = True,
+    ) -> Any:
+        """Find the directions of largest variance. See :func:`crispyx.dimred.pca`."""
+        from crispyx.dimred import pca
+
+        return pca(
+            data,
+            n_comps,
+            method,
+            use_highly_variable,
+            chunk_size,
+            random_state,
+            copy,
+            show_progress,
+        )
+
+    def neighbors(
+        self,
+        data: Any,
+        n_neighbors: int = 15,
+        n_pcs: int | None = None,
+        use_rep: str = "X_pca",
+        metric: str = "euclidean",
+        method: str = "umap",
+        random_state: int = 0,
+        copy: bool = False,
+        show_progress: bool = True,
+    ) -> Any:
+        """Connect every cell with its nearest neighbors. See :func:`crispyx.dimred.neighbors`."""
+        from crispyx.dimred import neighbors
+
+        return neighbors(
+            data,
+            n_neighbors,
+            n_pcs,
+            use_rep,
+            metric,
+            method,
+            random_state,
+            copy,
+            show_progress,
+        )
+
 
 class _PseudobulkNamespace:
     """Pseudo-bulk estimators (``cx.pb``)."""
@@ -205,6 +257,21 @@ class _ToolsNamespace:
             force=force,
             **kwargs,
         )
+
+    def umap(
+        self,
+        data: Any,
+        min_dist: float = 0.5,
+        spread: float = 1.0,
+        n_components: int = 2,
+        neighbors_key: str = "neighbors",
+        random_state: int = 0,
+        copy: bool = False,
+    ) -> Any:
+        """Lay the neighbor graph out in a few dimensions. See :func:`crispyx.dimred.umap`."""
+        from crispyx.dimred import umap
+
+        return umap(data, min_dist, spread, n_components, neighbors_key, random_state, copy)
 
 
 class _PlottingNamespace:

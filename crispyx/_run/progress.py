@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from crispyx.settings import settings
@@ -14,12 +14,12 @@ T = TypeVar("T")
 def track(
     items: Iterable[T],
     *,
-    total: int,
+    total: int | None,
     label: str,
     unit: str,
     show: bool | None = None,
     done: int = 0,
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield the items, with a bar that counts them and estimates the time left.
 
     Parameters
@@ -27,7 +27,8 @@ def track(
     items : iterable
         What is worked on.
     total, done : int
-        Number of units in all, and how many an earlier run completed.
+        Number of units in all (None where that is not known), and how many an earlier run
+        completed.
     label, unit : str
         Shown left of the bar, and the name of one item.
     show : bool or None

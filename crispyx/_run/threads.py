@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 
 from crispyx._kernels.openmp import has_openmp
 from crispyx.errors import InputError
@@ -34,6 +35,16 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         pass  # no control group, or one of another kind: affinity decides
     return cores
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Return a context in which NumPy's linear algebra runs on one thread.
+
+    The library splits sums by the number of its threads, which would change the last bits.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")
 
 
 def resolve_threads(n_jobs: int | None = None) -> int:

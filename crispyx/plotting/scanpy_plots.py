@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.scanpy_format import records
+from crispyx._run.extras import import_scanpy
 from crispyx.data.arguments import whole
 from crispyx.errors import CrispyxWarning, InputError, InputTypeError, MissingColumnError
 from crispyx.plotting.group_table import require_scores
@@ -142,7 +143,7 @@ def rank_genes_groups(
         There is no result; a group is not in it; none has tested genes; no such var column;
         ``n_genes`` below 1; an argument that scanpy does not know.
     """
-    draw = _scanpys_plot()
+    draw = import_scanpy("cx.pl.rank_genes_groups").pl.rank_genes_groups
     _require_known(draw, kwargs)
     limit = whole("n_genes", n_genes, 1)
     adata = materialize_rank_genes_groups(
@@ -237,17 +238,6 @@ def _by_gene(name: str, groups: list[str], ranked: list[Columns]) -> pd.DataFram
     for column, columns in enumerate(ranked):
         table[[row_of[gene] for gene in columns[NAMES]], column] = columns[name]
     return pd.DataFrame(table, index=pd.Index(list(row_of), dtype=object), columns=groups)
-
-
-def _scanpys_plot() -> Any:
-    try:
-        import scanpy
-    except ImportError as error:
-        raise ImportError(
-            "cx.pl.rank_genes_groups draws with scanpy, which is not installed: "
-            'pip install "crispyx[scanpy]" (in a source tree: pip install ".[scanpy]")'
-        ) from error
-    return scanpy.pl.rank_genes_groups
 
 
 def _require_known(draw: Any, kwargs: dict[str, Any]) -> None:

@@ -1,0 +1,23 @@
+"""Optional packages, imported where they are used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def import_scanpy(user: str) -> Any:
+    """Return scanpy for ``user``, such as ``"cx.tl.umap"``.
+
+    Raises
+    ------
+    ImportError
+        It is not installed; the message says how to install it.
+    """
+    try:
+        import scanpy
+    except ImportError as error:
+        raise ImportError(
+            f"{user} needs scanpy, which is not installed: "
+            'pip install "crispyx[scanpy]" (in a source tree: pip install ".[scanpy]")'
+        ) from error
+    return scanpy
