@@ -348,3 +348,39 @@ class _PlottingNamespace:
         from crispyx.plotting import materialize_rank_genes_groups
 
         return materialize_rank_genes_groups(data, **kwargs)
+
+    def pca(self, data: Any, **kwargs: Any) -> Any:
+        """Draw the cells in two principal components.
+
+        See :func:`crispyx.plotting.plot_pca`.
+        """
+        from crispyx.plotting import plot_pca
+
+        return plot_pca(data, **kwargs)
+
+    def pca_variance_ratio(self, data: Any, **kwargs: Any) -> Any:
+        """Draw the share of the variance that each principal component holds.
+
+        See :func:`crispyx.plotting.plot_pca_variance_ratio`.
+        """
+        from crispyx.plotting import plot_pca_variance_ratio
+
+        return plot_pca_variance_ratio(data, **kwargs)
+
+    def pca_loadings(self, data: Any, **kwargs: Any) -> Any:
+        """Draw the genes with the largest loadings.
+
+        See :func:`crispyx.plotting.plot_pca_loadings`.
+        """
+        from crispyx.plotting import plot_pca_loadings
+
+        return plot_pca_loadings(data, **kwargs)
+
+    def umap(self, data: Any, **kwargs: Any) -> Any:
+        """Draw the cells in the layout of UMAP.
+
+        See :func:`crispyx.plotting.plot_umap`.
+        """
+        from crispyx.plotting import plot_umap
+
+        return plot_umap(data, **kwargs)

@@ -1,7 +1,9 @@
-"""Figures: volcano, MA, top genes, quality control, guide calls (``cx.pl``)."""
+"""Figures: volcano, MA, top genes, quality control, guide calls, embeddings (``cx.pl``)."""
 
 from __future__ import annotations
 
+from crispyx.plotting.components import plot_pca_loadings, plot_pca_variance_ratio
+from crispyx.plotting.embedding import plot_pca, plot_umap
 from crispyx.plotting.ma import plot_ma
 from crispyx.plotting.perturbation_counts import plot_qc_perturbation_counts
 from crispyx.plotting.qc import plot_qc_summary
@@ -13,9 +15,13 @@ from crispyx.plotting.volcano import plot_volcano
 __all__ = [
     "materialize_rank_genes_groups",
     "plot_ma",
+    "plot_pca",
+    "plot_pca_loadings",
+    "plot_pca_variance_ratio",
     "plot_qc_perturbation_counts",
     "plot_qc_summary",
     "plot_top_genes_bar",
+    "plot_umap",
     "plot_volcano",
     "rank_genes_groups",
     "rank_genes_groups_df",

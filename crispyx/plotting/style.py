@@ -95,7 +95,7 @@ def finish(
 ) -> np.ndarray | None:
     """Save and show the figure the axes belong to; return the axes unless it was shown."""
     if savepath is not None:
-        save(root_figure(axes[0]), savepath)
+        save_figure(root_figure(axes[0]), savepath)
     if show:
         import matplotlib.pyplot as plt
 
@@ -104,8 +104,10 @@ def finish(
     return axes
 
 
-def save(figure: Figure, savepath: str | os.PathLike[str]) -> None:
+def save_figure(figure: Figure, savepath: str | os.PathLike[str], **options: Any) -> None:
     """Write a figure; the suffix of the name decides the format, PNG without one.
+
+    ``options`` are those of ``Figure.savefig``.
 
     Raises
     ------
@@ -126,7 +128,7 @@ def save(figure: Figure, savepath: str | os.PathLike[str]) -> None:
             f"savepath is {str(path)!r}, but {str(error.filename)!r} is a file and not a folder"
         ) from error
     with atomic_path(path) as work:
-        figure.savefig(work, format=kind, dpi=DPI)
+        figure.savefig(work, format=kind, dpi=DPI, **options)
 
 
 def thousands(axis: Any) -> None:
