@@ -1,0 +1,130 @@
+"""A session: comparisons in turns, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from validation.benchmarks.cases import PUBLISHED, Case
+from validation.benchmarks.comparison import OK, Comparison
+from validation.benchmarks.inputs import job_of, warm_up
+from validation.benchmarks.job import OURS
+from validation.benchmarks.outcome import outcome
+from validation.benchmarks.page import summary
+from validation.benchmarks.runs import ROOT, Run, late_imports, perform, warm
+from validation.benchmarks.store import Store
+from validation.cache import digest
+from validation.peers.catalog import Peer
+from validation.peers.environments import Environment, environment
+
+SLOW_NOTE = "takes minutes; run with --slow"
+
+
+@dataclass
+class Session:
+    """Settings of a session.
+
+    Attributes
+    ----------
+    cache : pathlib.Path
+        Environments, screens and the outputs of the runs.
+    peers : dict of str to Peer
+        All tools of the catalog.
+    store : Store
+        Where comparisons are kept.
+    repeats : int
+        Turns of each comparison.
+    timeout : float
+        Seconds after which a process is given up.
+    slow : bool
+        Run what takes minutes too.
+    """
+
+    cache: Path
+    peers: dict[str, Peer]
+    store: Store
+    repeats: int = 3
+    timeout: float = 900.0
+    slow: bool = False
+    _environments: dict[str, Environment] = field(default_factory=dict)
+    _preloads: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def run(self, cases: Iterable[Case]) -> None:
+        """Run what the store does not have yet, and say what happens."""
+        for case in cases:
+            key = self._key(case)
+            kept = self.store.comparisons.get(case.identity)
+            if kept is None or kept.key != key or kept.is_failure:
+                kept = replace(self._compare(case), key=key)
+                self.store.keep(kept)
+            print(summary(kept), flush=True)
+
+    def _compare(self, case: Case) -> Comparison:
+        found = Comparison(case.name, case.operation, case.data, case.peer, case.threads)
+        if case.slow and not self.slow:
+            return replace(found, note=SLOW_NOTE)
+        tools = [OURS] if case.peer == PUBLISHED else [OURS, case.peer]
+        pythons = {tool: self._environment(tool).python for tool in tools}
+        preloads = {tool: self._preload(case, tool) for tool in tools}
+        jobs = {tool: job_of(case, tool, self.cache, preloads[tool]) for tool in tools}
+        warm(jobs[OURS].input)
+        runs: dict[str, list[Run]] = {tool: [] for tool in tools}
+        for turn in range(self.repeats):
+            for tool in tools if turn % 2 == 0 else tools[::-1]:
+                python = pythons[tool]
+                if python is None:
+                    error = self._environment(tool).error
+                    runs[tool].append(Run("not installed", error=error))
+                else:
+                    runs[tool].append(perform(jobs[tool], python, self.timeout))
+            if any(made[-1].status != OK for made in runs.values()):
+                break
+        done = {
+            tool: (jobs[tool], python)
+            for tool, python in pythons.items()
+            if python is not None and runs[tool][-1].status == OK
+        }
+        found = replace(found, ours=tuple(runs[OURS]), theirs=tuple(runs.get(case.peer, ())))
+        try:
+            return replace(found, agreement=outcome(case, done, self.cache))
+        except ValueError as error:
+            return replace(found, note=str(error))
+
+    def _preload(self, case: Case, tool: str) -> tuple[str, ...]:
+        """Return the modules a tool imports late, found by a small run that also compiles."""
+        python = self._environment(tool).python
+        job = job_of(warm_up(case), tool, self.cache)
+        if python is None:
+            return ()
+        if job.encode() not in self._preloads:
+            perform(job, python, self.timeout)
+            self._preloads[job.encode()] = late_imports(job)
+        return self._preloads[job.encode()]
+
+    def _environment(self, tool: str) -> Environment:
+        if tool == OURS:
+            return Environment(Peer(OURS, ()), Path(sys.executable))
+        if tool not in self._environments:
+            self._environments[tool] = environment(self.peers[tool], self.cache)
+        return self._environments[tool]
+
+    def _key(self, case: Case) -> str:
+        """Return a text that changes with the case, the code, the pins or the settings."""
+        peer = self.peers.get(case.peer)
+        settings = [self.repeats, self.timeout, self.slow or not case.slow]
+        return digest(asdict(case), peer and asdict(peer), settings, code_digest())
+
+
+@cache
+def code_digest() -> str:
+    """Return a checksum of crispyx and its reference, sources and kernels."""
+    content = hashlib.sha256()
+    for package in ("crispyx", "reference"):
+        for path in sorted((ROOT / package).rglob("*")):
+            if path.suffix in {".py", ".so"}:
+                content.update(path.read_bytes())
+    return content.hexdigest()
