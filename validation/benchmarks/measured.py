@@ -33,12 +33,13 @@ def measure(command: list[str], timeout: float) -> dict[str, float | int | bool]
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     signal.setitimer(signal.ITIMER_REAL, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # Popen has not waited itself
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "wall": wall,
         "cpu": usage.ru_utime + usage.ru_stime,
         "peak_rss": usage.ru_maxrss * unit,
-        "exit_code": os.waitstatus_to_exitcode(status),
+        "exit_code": process.returncode,
         "timed_out": bool(overtime),
     }
 

@@ -99,7 +99,8 @@ def fit_table(comparisons: Iterable[Comparison], peer: str) -> str:
         if base is None or model == WITHOUT_FIT:
             continue
         times = [_beyond(one, base, tool) for tool in (OURS, peer)]
-        ratio = times[1] / times[0] if times[0] and times[1] and min(times) > 0 else None
+        ours, theirs = times
+        ratio = theirs / ours if ours and theirs and min(ours, theirs) > 0 else None
         words = " / ".join(number(seconds) for seconds in times)
         rows.append([model, data, words, "-" if ratio is None else f"{number(ratio)}x"])
     return markdown_table(("model", "data", f"beyond `{WITHOUT_FIT}`, s", "ratio"), rows)
