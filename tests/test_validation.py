@@ -16,7 +16,7 @@ import pytest
 from layouts import COLUMN, count_screen, log_screen, write_h5ad
 
 from validation.benchmarks import agreement, session
-from validation.benchmarks.cases import MODELS, OPERATIONS, PUBLISHED, Case, cases
+from validation.benchmarks.cases import MODELS, OPERATIONS, WITHOUT_PROCESS, Case, cases
 from validation.benchmarks.comparison import Comparison
 from validation.benchmarks.inputs import warm_up
 from validation.benchmarks.job import OURS, Job
@@ -83,9 +83,9 @@ def test_comparisons_survive_the_store(tmp_path: Path) -> None:
 def test_every_tool_that_is_compared_with_is_pinned_and_has_its_adapter() -> None:
     peers = load_peers()
     assert {"crispyx", "illico", "pdex", "scanpy", "crispat", "kaichi", "pydeseq2"} <= set(peers)
-    for case in cases("all", ("S", "M")):
+    for case in cases("all", ("S", "M", "L")):
         assert case.operation in load_adapter(OURS).ACTIONS
-        if case.peer != PUBLISHED:
+        if case.peer not in WITHOUT_PROCESS:
             assert case.peer in peers
             assert case.operation in load_adapter(case.peer).ACTIONS
 
@@ -163,7 +163,9 @@ def test_rows_have_as_many_cells_as_the_header() -> None:
 def test_a_fit_is_what_a_model_takes_beyond_the_rule_without_one() -> None:
     rule = Comparison("umi", "guides", "s", "kaichi", 1, runs(1), runs(2))
     model = Comparison("poisson", "guides", "s", "kaichi", 1, runs(3), runs(12))
-    assert fit_table([rule, model], "kaichi").splitlines()[2:] == ["| poisson | s | 2 / 10 | 5x |"]
+    assert fit_table([rule, model], "kaichi").splitlines()[2:] == [
+        "| poisson | s | 1 | 2 / 10 | 5x |"
+    ]
 
 
 def test_the_page_names_what_another_tool_does_better() -> None:

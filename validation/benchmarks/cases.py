@@ -6,9 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from validation.benchmarks.screens import LARGEST
+
 # The calls that crispat's authors published: compared with, not run.
 PUBLISHED = "published"
-ALL_PEERS = ("crispyx", "illico", "pdex", "scanpy", "crispat", "kaichi", PUBLISHED)
+# A screen too large for the others.
+ALONE = "alone"
+WITHOUT_PROCESS = (PUBLISHED, ALONE)
+ALL_PEERS = ("crispyx", "illico", "pdex", "scanpy", "crispat", "kaichi", *WITHOUT_PROCESS)
 MODELS = (
     "umi",
     "max",
@@ -36,6 +41,7 @@ PUBLISHED_RULE = {**CRISPAT_RULE, "max": {"umi_threshold": 3}}
 CRISPAT_GUIDES = {"poisson_gauss": "schraivogel-12"} | dict.fromkeys(
     ("poisson", "neg_binomial", "binomial"), "schraivogel-2"
 )
+Identity = tuple[str, str, str, str, int]
 EXPRESSION_THREADS, GUIDE_THREADS = 2, 1
 
 
@@ -71,9 +77,9 @@ class Case:
     slow: bool = False
 
     @property
-    def identity(self) -> tuple[str, str, str, str]:
-        """What is compared, whatever the settings."""
-        return self.operation, self.name, self.data, self.peer
+    def identity(self) -> Identity:
+        """What is compared, however often."""
+        return self.operation, self.name, self.data, self.peer, self.threads
 
 
 LOG, RAW = {"is_log1p": True}, {"is_log1p": False}
@@ -96,8 +102,19 @@ SLOW = {("M", "wilcoxon", "pdex"), ("M", "wilcoxon", "scanpy")}
 SLOW_MODELS = {"neg_binomial"}
 
 
+# What crispyx does alone, in bounded memory.
+LIMITED = {"memory_limit_gb": 4}
+
+
 def expression_cases(operation: str, screen: str, threads: int | None = None) -> Iterator[Case]:
     """Yield the cases of an operation on one screen."""
+    if screen == LARGEST:
+        if operation == "wilcoxon":
+            limit = LOG | {"ours": LIMITED}
+            name = f"{operation}, log CSR, within {LIMITED['memory_limit_gb']} GB"
+            used = threads or EXPRESSION_THREADS
+            yield Case(name, operation, screen, "log_csr", ALONE, used, limit)
+        return
     for name, file, parameters, peers in EXPRESSION[operation]:
         for peer in peers:
             yield Case(

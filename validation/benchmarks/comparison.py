@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from validation.benchmarks.cases import Identity
 from validation.benchmarks.job import OURS
 from validation.benchmarks.runs import Run
 
@@ -49,9 +50,9 @@ class Comparison:
     key: str = ""
 
     @property
-    def identity(self) -> tuple[str, str, str, str]:
-        """What is compared, whatever the settings; that of its case."""
-        return self.operation, self.case, self.data, self.peer
+    def identity(self) -> Identity:
+        """What is compared, however often; that of its case."""
+        return self.operation, self.case, self.data, self.peer, self.threads
 
     @property
     def complete(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,7 +133,5 @@ def _simulated(name: str, work: Path, folder: Path) -> GuideSet:
         truth=str(folder / "truth.npz"),
     )
     counts.file.close()
-    for path in (work / "simulated").iterdir():
-        path.unlink()
-    (work / "simulated").rmdir()
+    shutil.rmtree(work / "simulated")
     return facts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from validation.benchmarks.comparison import Comparison
 from validation.benchmarks.job import OURS
-from validation.benchmarks.screens import Screen
+from validation.benchmarks.screens import LARGEST, Screen
 from validation.benchmarks.tables import markdown_table, number
 
 # Cells, genes and share of values above 0; the first as in Replogle et al. (2022), K562.
@@ -17,7 +17,7 @@ LARGE = {
     "100 million cells": (100_000_000, 8_248, 0.20),
 }
 # Screens large enough for the cost of a value to show.
-MEASURED = ("S", "M")
+MEASURED = ("S", "M", LARGEST)
 # Bytes a second of a local solid-state disk; a network file system has a tenth.
 DISK_RATE = 1.8e9
 

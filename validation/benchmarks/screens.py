@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import anndata
     import numpy as np
     from scipy import sparse
+
+    from crispyx.datasets.dataset import Dataset
 
 FACTS = "screen.json"
 # Counts of a lane as sparse as 10x data: one in ten gene counts above 0.
@@ -50,7 +53,19 @@ SIMULATED: Mapping[str, Mapping[str, Any]] = {
         **SPARSE,
         **ONE_GUIDE,
     },
+    "L": {
+        "n_cells": 1_000_000,
+        "n_genes": 8_000,
+        "n_perturbations": 5_000,
+        "n_control_guides": 1_300,
+        "n_batches": 10,
+        "guide_abundance_log_sd": 0.3,
+        **SPARSE,
+        **ONE_GUIDE,
+    },
 }
+# Too large to be held in memory: one file, made by crispyx itself.
+LARGEST = "L"
 REAL = ("papalexi", "norman", "schraivogel")
 SCREENS = (*SIMULATED, *REAL)
 
@@ -63,11 +78,12 @@ class Screen:
     ----------
     files : mapping of str to str
         ``counts`` (CSR), ``log_csr`` and ``log_csc`` (log1p of counts per 10,000): float32 values,
-        int32 positions, contiguous and uncompressed.
+        int32 positions, contiguous and uncompressed. The largest screen has ``log_csr`` only, in
+        chunks.
     n_stored : int
         Values above 0.
     n_bytes : int
-        Bytes of the file of counts.
+        Bytes of a file.
     """
 
     name: str
@@ -117,6 +133,8 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
         found = cx.datasets.simulate_screen(work / "simulated", **SIMULATED[name])
     else:
         found = getattr(cx.datasets, name)()
+    if name == LARGEST:
+        return _streamed(name, found, work, folder)
     column, control = found.perturbation_column, found.control_label
     assert column is not None
     assert control is not None
@@ -131,10 +149,7 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
     }
     for file, matrix in writers.items():
         write_contiguous(work / f"{file}.h5ad", matrix(), obs, source.var[[]])
-    if name in SIMULATED:
-        for path in (work / "simulated").iterdir():
-            path.unlink()
-        (work / "simulated").rmdir()
+    shutil.rmtree(work / "simulated", ignore_errors=True)
     return Screen(
         name=name,
         files={file: str(folder / f"{file}.h5ad") for file in writers},
@@ -146,6 +161,37 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
         n_stored=int(counts.nnz),
         n_bytes=(work / "counts.h5ad").stat().st_size,
     )
+
+
+def _streamed(name: str, found: Dataset, work: Path, folder: Path) -> Screen:
+    """Write the normalized file alone, without ever holding a matrix."""
+    import crispyx as cx
+
+    path = work / "log_csr.h5ad"
+    cx.pp.normalize_total_log1p(found.expression, path, verbose=False)
+    shutil.rmtree(work / "simulated")
+    written = cx.read_backed(path)
+    column = found.perturbation_column
+    assert column is not None
+    assert found.control_label is not None
+    return Screen(
+        name=name,
+        files={"log_csr": str(folder / path.name)},
+        perturbation_column=column,
+        control_label=found.control_label,
+        n_cells=written.shape[0],
+        n_genes=written.shape[1],
+        n_perturbations=written.obs[column].nunique() - 1,
+        n_stored=_n_stored(path),
+        n_bytes=path.stat().st_size,
+    )
+
+
+def _n_stored(path: Path) -> int:
+    import h5py
+
+    with h5py.File(path) as file:
+        return int(file["X/data"].shape[0])
 
 
 def _normalized(counts: sparse.csr_matrix) -> sparse.csr_matrix:

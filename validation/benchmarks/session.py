@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from validation.benchmarks.cases import PUBLISHED, Case
+from validation.benchmarks.cases import WITHOUT_PROCESS, Case
 from validation.benchmarks.comparison import OK, Comparison
 from validation.benchmarks.inputs import job_of, warm_up
 from validation.benchmarks.job import OURS
@@ -37,7 +37,7 @@ class Session:
     store : Store
         Where comparisons are kept.
     repeats : int
-        Turns of each comparison.
+        Turns of each comparison; one of those that take minutes.
     timeout : float
         Seconds after which a process is given up.
     slow : bool
@@ -67,13 +67,13 @@ class Session:
         found = Comparison(case.name, case.operation, case.data, case.peer, case.threads)
         if case.slow and not self.slow:
             return replace(found, note=SLOW_NOTE)
-        tools = [OURS] if case.peer == PUBLISHED else [OURS, case.peer]
+        tools = [OURS] if case.peer in WITHOUT_PROCESS else [OURS, case.peer]
         pythons = {tool: self._environment(tool).python for tool in tools}
         preloads = {tool: self._preload(case, tool) for tool in tools}
         jobs = {tool: job_of(case, tool, self.cache, preloads[tool]) for tool in tools}
         warm(jobs[OURS].input)
         runs: dict[str, list[Run]] = {tool: [] for tool in tools}
-        for turn in range(self.repeats):
+        for turn in range(1 if case.slow else self.repeats):
             for tool in tools if turn % 2 == 0 else tools[::-1]:
                 python = pythons[tool]
                 if python is None:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from validation.benchmarks.cases import Identity
 from validation.benchmarks.comparison import Comparison
-
-Identity = tuple[str, str, str, str]
 
 
 @dataclass
@@ -26,7 +25,7 @@ class Store:
     commands : list of str
         What was run, each once.
     comparisons : dict
-        By operation, case, data and peer, in the order they were first run.
+        By operation, case, data, peer and threads, in the order they were first run.
     """
 
     path: Path

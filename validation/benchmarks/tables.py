@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from validation.benchmarks.cases import PUBLISHED
+from validation.benchmarks.cases import ALONE, PUBLISHED
 from validation.benchmarks.comparison import Comparison
 from validation.benchmarks.job import OURS
 
@@ -67,7 +67,7 @@ def time_row(found: Comparison) -> list[str]:
         _times(found, "cpu"),
         _both(found, "peak_rss", megabytes),
         _times(found, "peak_rss"),
-        _agreement(found) if found.complete else found.state,
+        _agreement(found) if found.complete or found.peer == ALONE else found.state,
     ]
 
 
@@ -92,18 +92,20 @@ def quality_table(comparisons: Iterable[Comparison]) -> str:
 
 def fit_table(comparisons: Iterable[Comparison], peer: str) -> str:
     """Return seconds beyond those of the rule ``umi``, which reads and calls without a fit."""
-    found = {(one.case, one.data): one for one in comparisons if one.peer == peer}
+    found = {(one.case, one.data, one.threads): one for one in comparisons if one.peer == peer}
     rows = []
-    for (model, data), one in found.items():
-        base = found.get((WITHOUT_FIT, data))
+    for (model, data, threads), one in found.items():
+        base = found.get((WITHOUT_FIT, data, threads))
         if base is None or model == WITHOUT_FIT:
             continue
         times = [_beyond(one, base, tool) for tool in (OURS, peer)]
         ours, theirs = times
         ratio = theirs / ours if ours and theirs and min(ours, theirs) > 0 else None
         words = " / ".join(number(seconds) for seconds in times)
-        rows.append([model, data, words, "-" if ratio is None else f"{number(ratio)}x"])
-    return markdown_table(("model", "data", f"beyond `{WITHOUT_FIT}`, s", "ratio"), rows)
+        rows.append(
+            [model, data, str(threads), words, "-" if ratio is None else f"{number(ratio)}x"]
+        )
+    return markdown_table(("model", "data", "threads", f"beyond `{WITHOUT_FIT}`, s", "ratio"), rows)
 
 
 def _beyond(one: Comparison, base: Comparison, tool: str) -> float | None:
@@ -137,7 +139,10 @@ def _both(found: Comparison, quantity: str, scale: float = 1.0) -> str:
 
 
 def _times(found: Comparison, quantity: str) -> str:
-    ratio = found.ratio(quantity)
+    return _quotient(found.ratio(quantity))
+
+
+def _quotient(ratio: float | None) -> str:
     return "-" if ratio is None else f"{number(ratio)}x"
 
 
@@ -147,4 +152,8 @@ def _agreement(found: Comparison) -> str:
         for name, value in found.agreement.items()
         if not name.startswith(("precision", "recall", "Jaccard ours", f"Jaccard {found.peer}"))
     }
-    return ", ".join(f"{name} {number(value, 5)}" for name, value in measures.items()) or found.note
+    return (
+        ", ".join(f"{name} {number(value, 5)}" for name, value in measures.items())
+        or found.note
+        or "-"
+    )

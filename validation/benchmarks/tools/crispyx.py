@@ -52,7 +52,8 @@ def _test(method: str) -> Action:
         test = getattr(crispyx, method)
         # The namesake's wilcoxon_test takes its threads from the environment only.
         threads = {"n_jobs": job.threads} if job.tool == OURS or method == "t_test" else {}
-        arguments = _labels(job) | UNFILTERED | threads | _quiet(job)
+        own = job.parameters.get("ours", {}) if job.tool == OURS else {}
+        arguments = _labels(job) | UNFILTERED | threads | _quiet(job) | own
         return lambda: test(job.input, output_dir=job.output, **arguments)
 
     def collect(job: Job) -> dict[str, Any]:
