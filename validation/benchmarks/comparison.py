@@ -91,7 +91,7 @@ class Comparison:
             bad = next((run for run in runs if run.status != OK), None)
             if bad is not None:
                 states.append(f"{name}: {bad.error if bad.status == 'over time' else bad.status}")
-        return "; ".join(states) or (OK if self.complete else self.note or "not run")
+        return "; ".join(states) or (OK if self.ours else self.note or "not run")
 
     def encode(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from validation.benchmarks.cases import ALONE, PUBLISHED
-from validation.benchmarks.comparison import Comparison
+from validation.benchmarks.cases import PUBLISHED
+from validation.benchmarks.comparison import OK, Comparison
 from validation.benchmarks.job import OURS
 
 TIME_HEADER = (
@@ -67,7 +67,7 @@ def time_row(found: Comparison) -> list[str]:
         _times(found, "cpu"),
         _both(found, "peak_rss", megabytes),
         _times(found, "peak_rss"),
-        _agreement(found) if found.complete or found.peer == ALONE else found.state,
+        _agreement(found) if found.state == OK else found.state,
     ]
 
 
@@ -102,10 +102,9 @@ def fit_table(comparisons: Iterable[Comparison], peer: str) -> str:
         ours, theirs = times
         ratio = theirs / ours if ours and theirs and min(ours, theirs) > 0 else None
         words = " / ".join(number(seconds) for seconds in times)
-        rows.append(
-            [model, data, str(threads), words, "-" if ratio is None else f"{number(ratio)}x"]
-        )
-    return markdown_table(("model", "data", "threads", f"beyond `{WITHOUT_FIT}`, s", "ratio"), rows)
+        rows.append([model, data, str(threads), words, _quotient(ratio)])
+    header = ("model", "data", "threads", f"beyond `{WITHOUT_FIT}`, s", "ratio")
+    return markdown_table(header, rows)
 
 
 def _beyond(one: Comparison, base: Comparison, tool: str) -> float | None:
