@@ -177,6 +177,8 @@ def test_the_page_names_what_another_tool_does_better() -> None:
     assert "illico 1.0 takes 0.5 of ours" in worse
     assert "scanpy" not in worse
     assert "python -m validation bench all" in text
+    assert "Provisional" not in text
+    assert "Provisional" in page(replace(store, machine={"load before": "3.2"}), {}, "plot.svg")
 
 
 def test_projection_takes_the_slower_of_reading_and_computing() -> None:

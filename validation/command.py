@@ -13,7 +13,7 @@ from validation.benchmarks.screens import SCREENS, screen
 from validation.benchmarks.session import Session
 from validation.benchmarks.store import Store
 from validation.cache import cache_folder
-from validation.machine import describe_machine, is_busy
+from validation.machine import describe_machine, was_busy
 from validation.peers.catalog import load_peers
 from validation.peers.environments import environment
 
@@ -65,9 +65,10 @@ def _bench(options: argparse.Namespace) -> int:
     """Run comparisons and write tables, figures and plot; the exit code counts failed ones."""
     cache, folder = cache_folder(options.cache), options.output
     store = Store.open(folder / f"{RESULTS}.json", fresh=options.fresh)
-    if is_busy():
-        print("other processes are running: times will scatter, look at the ratios", flush=True)
-    store.begin(_command(options), describe_machine())
+    machine = describe_machine()
+    if was_busy(machine):
+        print("other processes are running: times will scatter", flush=True)
+    store.begin(_command(options), machine)
     session = Session(
         cache=cache,
         peers=load_peers(),

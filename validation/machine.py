@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,9 +28,9 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def is_busy() -> bool:
-    """Whether other processes have been running during the last minute."""
-    return os.getloadavg()[0] > BUSY
+def was_busy(machine: Mapping[str, str]) -> bool:
+    """Whether other processes had been running when a machine was described."""
+    return float(machine.get("load before", 0)) > BUSY
 
 
 def _processor() -> str:

@@ -18,6 +18,7 @@ from validation.benchmarks.tables import (
     time_table,
     tool_name,
 )
+from validation.machine import was_busy
 
 TITLES = {
     "wilcoxon": "Wilcoxon rank-sum test, all perturbations",
@@ -36,6 +37,10 @@ INTRODUCTION = """\
     *peak memory*: largest resident memory of the process, memory-mapped file pages included. Files
     are in the page cache. Numbers are written `crispyx / other tool`.
     """
+SCATTER = """\
+    **Provisional**: other processes were running. Seconds of operation and process are inflated and
+    scatter; CPU seconds and their ratios hardly are.
+    """
 AGREEMENT = """\
     *max dp*, *max dz*: largest absolute difference over all (perturbation, gene) pairs; *NaN on one
     side*: share of pairs that only one of the tools tests. pdex corrects for continuity, which its
@@ -50,6 +55,7 @@ def page(store: Store, screens: Mapping[str, Screen], plot: str) -> str:
         _paragraph(INTRODUCTION),
         _commands(store),
         _machine(store),
+        _paragraph(SCATTER) if was_busy(store.machine) else "",
         _screens(screens),
         f"![Ratios of operation time and peak memory]({plot})",
     ]
