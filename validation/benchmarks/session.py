@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from validation.benchmarks.cases import WITHOUT_PROCESS, Case
 from validation.benchmarks.comparison import OK, Comparison
 from validation.benchmarks.inputs import job_of, warm_up
-from validation.benchmarks.job import OURS
+from validation.benchmarks.job import OURS, Job
 from validation.benchmarks.outcome import outcome
 from validation.benchmarks.page import summary
 from validation.benchmarks.runs import ROOT, Run, late_imports, perform, warm
@@ -68,31 +68,33 @@ class Session:
         if case.slow and not self.slow:
             return replace(found, note=SLOW_NOTE)
         tools = [OURS] if case.peer in WITHOUT_PROCESS else [OURS, case.peer]
-        pythons = {tool: self._environment(tool).python for tool in tools}
-        preloads = {tool: self._preload(case, tool) for tool in tools}
-        jobs = {tool: job_of(case, tool, self.cache, preloads[tool]) for tool in tools}
-        warm(jobs[OURS].input)
-        runs: dict[str, list[Run]] = {tool: [] for tool in tools}
-        for turn in range(1 if case.slow else self.repeats):
-            for tool in tools if turn % 2 == 0 else tools[::-1]:
-                python = pythons[tool]
-                if python is None:
-                    error = self._environment(tool).error
-                    runs[tool].append(Run("not installed", error=error))
-                else:
-                    runs[tool].append(perform(jobs[tool], python, self.timeout))
-            if any(made[-1].status != OK for made in runs.values()):
-                break
-        done = {
-            tool: (jobs[tool], python)
-            for tool, python in pythons.items()
-            if python is not None and runs[tool][-1].status == OK
-        }
+        jobs = {tool: job_of(case, tool, self.cache, self._preload(case, tool)) for tool in tools}
+        runs = self._turns(jobs, 1 if case.slow else self.repeats)
         found = replace(found, ours=tuple(runs[OURS]), theirs=tuple(runs.get(case.peer, ())))
+        done = {
+            tool: (job, python)
+            for tool, job in jobs.items()
+            if (python := self._environment(tool).python) and runs[tool][-1].status == OK
+        }
         try:
             return replace(found, agreement=outcome(case, done, self.cache))
         except ValueError as error:
             return replace(found, note=str(error))
+
+    def _turns(self, jobs: Mapping[str, Job], repeats: int) -> dict[str, list[Run]]:
+        """Run the tools in turns, first the one and then the other first; stop without a result."""
+        runs: dict[str, list[Run]] = {tool: [] for tool in jobs}
+        warm(jobs[OURS].input)
+        for turn in range(repeats):
+            for tool in list(jobs) if turn % 2 == 0 else list(jobs)[::-1]:
+                made = self._environment(tool)
+                if made.python is None:
+                    runs[tool].append(Run("not installed", error=made.error))
+                else:
+                    runs[tool].append(perform(jobs[tool], made.python, self.timeout))
+            if any(of_tool[-1].status != OK for of_tool in runs.values()):
+                break
+        return runs
 
     def _preload(self, case: Case, tool: str) -> tuple[str, ...]:
         """Return the modules a tool imports late, found by a small run that also compiles."""
@@ -121,9 +123,9 @@ class Session:
 
 @cache
 def code_digest() -> str:
-    """Return a checksum of crispyx and its reference, sources and kernels."""
+    """Return a checksum of crispyx and its reference, sources and kernels, and of the adapters."""
     content = hashlib.sha256()
-    for package in ("crispyx", "reference"):
+    for package in ("crispyx", "reference", "validation/benchmarks/tools"):
         for path in sorted((ROOT / package).rglob("*")):
             if path.suffix in {".py", ".so"}:
                 content.update(path.read_bytes())
