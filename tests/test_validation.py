@@ -305,6 +305,22 @@ def test_what_takes_minutes_is_run_when_asked_for(small_session) -> None:
     assert running.store.comparisons[case.identity].complete
 
 
+def test_a_screen_that_cannot_be_had_is_said_and_the_session_goes_on(
+    small_session, monkeypatch
+) -> None:
+    def missing(*_: object) -> Job:
+        raise FileNotFoundError("set CRISPYX_DATA_DIR")
+
+    running, done = small_session
+    monkeypatch.setattr(session, "job_of", missing)
+    case = Case("t-test, log CSR", "t-test", "papalexi", "log_csr", "scanpy", 2)
+    running.run([case])
+    found = running.store.comparisons[case.identity]
+    assert found.state == "set CRISPYX_DATA_DIR"
+    assert found.is_failure
+    assert done == []
+
+
 def test_warm_ups_are_small() -> None:
     assert all(warm_up(case).data in {"tiny", "schraivogel-2"} for case in cases("all", ("S", "M")))
 

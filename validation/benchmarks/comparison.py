@@ -11,6 +11,7 @@ from validation.benchmarks.cases import Identity
 from validation.benchmarks.job import OURS
 from validation.benchmarks.runs import Run
 
+SLOW_NOTE = "takes minutes; run with --slow"
 OK, FAILURES = "ok", ("failed", "not installed")
 
 
@@ -62,9 +63,9 @@ class Comparison:
 
     @property
     def is_failure(self) -> bool:
-        """Whether a tool is not installed or failed, or its result could not be read."""
+        """Whether data are missing, a tool has failed or is not there, or its result is unclear."""
         bad = any(run.status in FAILURES for run in (*self.ours, *self.theirs))
-        return bad or (self.complete and bool(self.note))
+        return bad or self.note not in ("", SLOW_NOTE)
 
     def middle(self, tool: str, quantity: str) -> float | None:
         """Return the median of a quantity over the runs of ``"ours"`` or ``"theirs"``."""

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from validation.benchmarks.cases import WITHOUT_PROCESS, Case
-from validation.benchmarks.comparison import OK, Comparison
+from validation.benchmarks.comparison import OK, SLOW_NOTE, Comparison
 from validation.benchmarks.inputs import job_of, warm_up
 from validation.benchmarks.job import OURS, Job
 from validation.benchmarks.outcome import outcome
@@ -20,8 +20,6 @@ from validation.benchmarks.store import Store
 from validation.cache import digest
 from validation.peers.catalog import Peer
 from validation.peers.environments import Environment, environment
-
-SLOW_NOTE = "takes minutes; run with --slow"
 
 
 @dataclass
@@ -68,7 +66,12 @@ class Session:
         if case.slow and not self.slow:
             return replace(found, note=SLOW_NOTE)
         tools = [OURS] if case.peer in WITHOUT_PROCESS else [OURS, case.peer]
-        jobs = {tool: job_of(case, tool, self.cache, self._preload(case, tool)) for tool in tools}
+        try:
+            jobs = {
+                tool: job_of(case, tool, self.cache, self._preload(case, tool)) for tool in tools
+            }
+        except FileNotFoundError as error:  # a screen that is neither here nor to be had
+            return replace(found, note=str(error))
         runs = self._turns(jobs, 1 if case.slow else self.repeats)
         found = replace(found, ours=tuple(runs[OURS]), theirs=tuple(runs.get(case.peer, ())))
         done = {

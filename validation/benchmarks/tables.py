@@ -23,6 +23,8 @@ TIME_HEADER = (
     "ratio",
     "agreement",
 )
+# A peer of this name is another project.
+NAMESAKE = "crispyx"
 # The model whose time is that of reading and of handing over calls.
 WITHOUT_FIT = "umi"
 NUMERIC = {"threads", "operation, s", "ratio", "process, s", "CPU, s", "peak memory, MB"}
@@ -72,9 +74,10 @@ def time_row(found: Comparison) -> list[str]:
 
 
 def tool_name(found: Comparison) -> str:
-    """Return the other tool with its version."""
+    """Return the other tool with its version; crispyx's namesake with where it is from."""
     version = next((run.version for run in found.theirs if run.version), "")
-    return f"{found.peer} {version}".strip()
+    origin = " (PyPI)" if found.peer == NAMESAKE else ""
+    return f"{found.peer} {version}".strip() + origin
 
 
 def quality_table(comparisons: Iterable[Comparison]) -> str:
