@@ -21,8 +21,9 @@ from validation.benchmarks.comparison import Comparison
 from validation.benchmarks.inputs import warm_up
 from validation.benchmarks.job import OURS, Job
 from validation.benchmarks.page import page
-from validation.benchmarks.projection import DISK_RATE, Cost
+from validation.benchmarks.projection import DISK_RATE, Cost, projection_table
 from validation.benchmarks.runs import LAUNCHER, Run, collect, late_imports, perform
+from validation.benchmarks.screens import Screen
 from validation.benchmarks.session import Session
 from validation.benchmarks.store import Store
 from validation.benchmarks.tables import fit_table, markdown_table, number, time_table
@@ -172,20 +173,26 @@ def test_the_page_names_what_another_tool_does_better() -> None:
     store = Store(Path("unused"), {"memory": "16 GiB"}, ["python -m validation bench all"])
     for found in (compared(runs(1), runs(9)), compared(runs(4), runs(2), "illico")):
         store.comparisons[found.identity] = found
-    text = page(store, {}, "benchmarks.svg")
+    size = Screen("S", {}, "perturbation", "control", 100, 10, 5, 500, 4000)
+    text = page(store, {"S": size}, "benchmarks.svg")
     worse = text.partition("## Where another tool takes less")[2]
     assert "illico 1.0 takes 0.5 of ours" in worse
     assert "scanpy" not in worse
     assert "python -m validation bench all" in text
+    assert "| wilcoxon, log CSR | S | 2.0e+06 | 8 |" in text  # ns: 1 s for 500 values
     assert "Provisional" not in text
     assert "Provisional" in page(replace(store, machine={"load before": "3.2"}), {}, "plot.svg")
 
 
 def test_projection_takes_the_slower_of_reading_and_computing() -> None:
-    computing = Cost("wilcoxon", "M", nanoseconds=10, file_bytes=8)
-    reading = Cost("normalize", "M", nanoseconds=1, file_bytes=8)
+    computing = Cost("wilcoxon", "M", 100, nanoseconds=10, file_bytes=8)
+    reading = Cost("normalize", "M", 100, nanoseconds=1, file_bytes=8)
     assert computing.seconds(1e9) == pytest.approx(10)
     assert reading.seconds(1e9) == pytest.approx(8e9 / DISK_RATE)
+    smaller = replace(computing, data="S", n_stored=10, nanoseconds=99)
+    first, second = projection_table([smaller, computing, reading]).splitlines()[2:]
+    assert first.startswith("| wilcoxon | M | 0.547 min (computing; file 26.3 GB)")
+    assert second.startswith("| normalize | M | 0.243 min (disk;")
 
 
 def measured(tmp_path: Path, program: str, timeout: float = 60) -> dict:

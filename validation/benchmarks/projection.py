@@ -28,6 +28,8 @@ class Cost:
 
     Attributes
     ----------
+    n_stored : int
+        Stored values of the screen it was measured on.
     nanoseconds : float
         Seconds of the operation / stored values, 10^-9 s.
     file_bytes : float
@@ -36,6 +38,7 @@ class Cost:
 
     operation: str
     data: str
+    n_stored: int
     nanoseconds: float
     file_bytes: float
 
@@ -56,7 +59,8 @@ def costs(comparisons: Iterable[Comparison], screens: Mapping[str, Screen]) -> l
         seconds, screen = found.middle(OURS, "operation"), screens.get(found.data)
         if seconds is None or screen is None or found.data not in MEASURED:
             continue
-        cost = Cost(found.case, found.data, seconds / screen.n_stored * 1e9, screen.bytes_per_value)
+        nanoseconds = seconds / screen.n_stored * 1e9
+        cost = Cost(found.case, found.data, screen.n_stored, nanoseconds, screen.bytes_per_value)
         at = found.case, found.data
         best[at] = min(best.get(at, cost), cost, key=lambda one: one.nanoseconds)
     return list(best.values())
@@ -69,15 +73,17 @@ def cost_table(found: Iterable[Cost]) -> str:
     return markdown_table(header, rows)
 
 
-def projection_table(found: Iterable[Cost], data: str) -> str:
-    """Return projected times from the costs on one screen."""
-    header = ["operation", *LARGE]
-    rows = []
+def projection_table(found: Iterable[Cost]) -> str:
+    """Return projected times, each operation's from the largest screen it was run on."""
+    largest: dict[str, Cost] = {}
     for cost in found:
-        if cost.data == data:
-            times = [_time(cost, cells * genes * share) for cells, genes, share in LARGE.values()]
-            rows.append([cost.operation, *times])
-    return markdown_table(header, rows)
+        known = largest.get(cost.operation, cost)
+        largest[cost.operation] = max(known, cost, key=lambda one: one.n_stored)
+    rows = []
+    for cost in largest.values():
+        times = [_time(cost, cells * genes * share) for cells, genes, share in LARGE.values()]
+        rows.append([cost.operation, cost.data, *times])
+    return markdown_table(["operation", "from", *LARGE], rows)
 
 
 def _time(cost: Cost, n_stored: float) -> str:
