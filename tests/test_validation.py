@@ -273,8 +273,8 @@ def small_session(tmp_path: Path, monkeypatch) -> tuple[Session, list[str]]:
         done.append(job.tool)
         return runs(1 if job.tool == OURS else 3)[0]
 
-    def job_of(case: Case, tool: str, cache: Path, preload: tuple[str, ...] = ()) -> Job:
-        return Job(tool, case.operation, __file__, str(cache), 1, {"data": case.data}, preload)
+    def job_of(case: Case, tool: str, _: Path, outputs: Path, preload: tuple[str, ...] = ()) -> Job:
+        return Job(tool, case.operation, __file__, str(outputs), 1, {"data": case.data}, preload)
 
     monkeypatch.setattr(session, "perform", made_up)
     monkeypatch.setattr(session, "job_of", job_of)
@@ -284,7 +284,7 @@ def small_session(tmp_path: Path, monkeypatch) -> tuple[Session, list[str]]:
         session, "environment", lambda peer, _: session.Environment(peer, Path(sys.executable))
     )
     store = Store.open(tmp_path / "benchmarks.json")
-    return Session(tmp_path, load_peers(), store, repeats=3), done
+    return Session(tmp_path, tmp_path, load_peers(), store, repeats=3), done
 
 
 def test_turns_alternate_and_what_is_kept_is_not_run_again(small_session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from validation.benchmarks.cases import ALL_PEERS, OPERATIONS, cases
 from validation.benchmarks.page import page
@@ -69,21 +70,24 @@ def _bench(options: argparse.Namespace) -> int:
     if was_busy(machine):
         print("other processes are running: times will scatter", flush=True)
     store.begin(_command(options), machine)
-    session = Session(
-        cache=cache,
-        peers=load_peers(),
-        store=store,
-        repeats=options.repeats,
-        timeout=options.timeout,
-        slow=options.slow,
-    )
     screens = tuple(options.screen or ("S", "M"))
     chosen = [
         case
         for case in cases(options.operation, screens, options.threads)
         if case.peer in options.peers
     ]
-    session.run(chosen)
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="runs-", dir=cache) as outputs:
+        session = Session(
+            cache=cache,
+            outputs=Path(outputs),
+            peers=load_peers(),
+            store=store,
+            repeats=options.repeats,
+            timeout=options.timeout,
+            slow=options.slow,
+        )
+        session.run(chosen)
     for place in (folder, DOCS) if options.docs else (folder,):
         _write(store, cache, place)
     print((folder / f"{RESULTS}.md").read_text(encoding="utf-8"))

@@ -15,8 +15,11 @@ MIN_GENES_SHARE = 0.05
 MIN_CELLS = {"min_cells_per_perturbation": 50, "min_cells_per_gene": 100}
 
 
-def job_of(case: Case, tool: str, cache: Path, preload: tuple[str, ...] = ()) -> Job:
-    """Return what ``tool`` has to do for a case; its data are prepared when they are not there."""
+def job_of(case: Case, tool: str, cache: Path, outputs: Path, preload: tuple[str, ...] = ()) -> Job:
+    """Return what ``tool`` has to do for a case; its data are prepared when they are not there.
+
+    Data are in ``cache``; what the tool writes goes to a folder of its own in ``outputs``.
+    """
     parameters = dict(case.parameters)
     if case.operation == "guides":
         path = guide_set(case.data, cache).counts
@@ -30,7 +33,7 @@ def job_of(case: Case, tool: str, cache: Path, preload: tuple[str, ...] = ()) ->
         tool=tool,
         operation=case.operation,
         input=path,
-        output=str(cache / "runs" / tool),
+        output=str(outputs / tool),
         threads=case.threads,
         parameters=parameters,
         preload=preload,

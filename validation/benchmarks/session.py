@@ -29,7 +29,9 @@ class Session:
     Attributes
     ----------
     cache : pathlib.Path
-        Environments, screens and the outputs of the runs.
+        Environments and screens.
+    outputs : pathlib.Path
+        Folder for what the tools write, of this session alone.
     peers : dict of str to Peer
         All tools of the catalog.
     store : Store
@@ -43,6 +45,7 @@ class Session:
     """
 
     cache: Path
+    outputs: Path
     peers: dict[str, Peer]
     store: Store
     repeats: int = 3
@@ -68,7 +71,8 @@ class Session:
         tools = [OURS] if case.peer in WITHOUT_PROCESS else [OURS, case.peer]
         try:
             jobs = {
-                tool: job_of(case, tool, self.cache, self._preload(case, tool)) for tool in tools
+                tool: job_of(case, tool, self.cache, self.outputs, self._preload(case, tool))
+                for tool in tools
             }
         except FileNotFoundError as error:  # a screen that is neither here nor to be had
             return replace(found, note=str(error))
@@ -102,7 +106,7 @@ class Session:
     def _preload(self, case: Case, tool: str) -> tuple[str, ...]:
         """Return the modules a tool imports late, found by a small run that also compiles."""
         python = self._environment(tool).python
-        job = job_of(warm_up(case), tool, self.cache)
+        job = job_of(warm_up(case), tool, self.cache, self.outputs)
         if python is None:
             return ()
         if job.encode() not in self._preloads:
