@@ -5,12 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
-.PHONY: help demo test test-slow lint build clean
+.PHONY: help demo test test-slow bench bench-kernels lint build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the long tests too"
+	@echo "make bench      compare time and memory with other tools; writes docs/benchmarks.md"
+	@echo "make bench-kernels  time every method, compiled against its definition"
 	@echo "make lint       run every static check"
 	@echo "make build      build sdist and wheel into dist/"
 	@echo "make clean      remove everything that was made"
@@ -34,18 +36,24 @@ test: $(VENV)/installed-test
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2
 
+bench: $(VENV)/installed-test
+	$(BIN)/python -m validation bench all --docs
+
+bench-kernels: $(VENV)/installed-test
+	$(BIN)/python -m pytest validation/benchmarks/test_kernels.py --benchmark-columns=median,rounds
+
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(BIN):$$PATH" $(BIN)/cython-lint crispyx
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/codespell crispyx reference tests docs README.md CHANGELOG.md Makefile setup.py pyproject.toml
+	$(BIN)/codespell crispyx reference validation tests docs README.md CHANGELOG.md Makefile setup.py pyproject.toml
 
 build: $(VENV)/installed-test
 	rm -rf dist
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist demo_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist demo_output benchmark_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find crispyx -name '*.so' -delete

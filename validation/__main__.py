@@ -1,0 +1,7 @@
+"""``python -m validation``."""
+
+import sys
+
+from validation.command import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Whole-process comparisons with other tools, and benchmarks of the kernels."""

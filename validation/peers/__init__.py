@@ -1,0 +1,1 @@
+"""The other tools: which versions, and a virtual environment for each."""
