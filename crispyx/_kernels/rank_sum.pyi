@@ -9,6 +9,14 @@ def rank_sum(
     pooled: bool,
     sorted_scratch: np.ndarray,
     count_scratch: np.ndarray,
+    twice_excess: np.ndarray,
+    variance: np.ndarray,
+    n_threads: int,
+) -> None: ...
+def normal_tails(
+    twice_excess: np.ndarray,
+    variance: np.ndarray,
+    pairs: np.ndarray,
     u: np.ndarray,
     z: np.ndarray,
     pvalue: np.ndarray,

@@ -14,7 +14,7 @@ and the group's comparisons with itself, ng^2 in 2 U, are subtracted. Only the v
 of N cells reaches N^3 and is kept in 128 bits.
 """
 
-from libc.math cimport NAN, erfc, sqrt
+from libc.math cimport NAN, erfc, fabs, sqrt
 from libc.string cimport memcpy
 from cython.parallel cimport prange, threadid
 
@@ -63,12 +63,11 @@ def rank_sum(
     bint pooled,                    # group 0 holds the other groups' cells too
     value_t[:, ::1] sorted_scratch,  # SCRATCH (n_threads, 3 * longest run)
     int64[:, ::1] count_scratch,    # SCRATCH (n_threads, longest run + 1)
-    double[:, ::1] u,               # OUT (n_groups - 1, n_genes), U of the group
-    double[:, ::1] z,               # OUT idem
-    double[:, ::1] pvalue,          # OUT idem
+    int64[:, ::1] twice_excess,     # OUT (n_groups - 1, n_genes), 2 U - n0 ng; 0 without an arm
+    double[:, ::1] variance,        # OUT idem, of U; NaN where an arm is empty
     int n_threads,
 ):
-    """Fill U, z and the two-sided normal p of every (group, gene); NaN where an arm is empty."""
+    """Fill the integer and the variance of the test of every (group, gene)."""
     cdef Py_ssize_t g
     cdef int t
     cdef Py_ssize_t longest = sorted_scratch.shape[1] // 3
@@ -79,14 +78,14 @@ def rank_sum(
             rank_sum_gene(
                 first, &run_ptr[g, 0], &group_sizes[0], group_sizes.shape[0], tie_correct, pooled,
                 &sorted_scratch[t, 0], longest, &count_scratch[t, 0],
-                &u[0, g], &z[0, g], &pvalue[0, g], u.shape[1],
+                &twice_excess[0, g], &variance[0, g], variance.shape[1],
             )
 
 
 cdef void rank_sum_gene(
     const value_t* values, const int64* runs, const int64* sizes, Py_ssize_t n_groups,
     bint tie_correct, bint pooled, value_t* scratch, Py_ssize_t longest, int64* cumulative,
-    double* u, double* z, double* pvalue, Py_ssize_t stride,
+    int64* twice_excess, double* variance, Py_ssize_t stride,
 ) noexcept nogil:
     """One gene: ``cumulative[k]`` counts the control's stored values below ``distinct[k]``."""
     cdef value_t* distinct = scratch
@@ -135,23 +134,44 @@ cdef void rank_sum_gene(
         if pooled:
             twice_u -= ng * ng
         finish(n0 - ng if pooled else n0, ng, twice_u, ties if tie_correct else 0,
-               u + (k - 1) * stride, z + (k - 1) * stride, pvalue + (k - 1) * stride)
+               twice_excess + (k - 1) * stride, variance + (k - 1) * stride)
 
 
 cdef void finish(int64 n0, int64 ng, int64 twice_u, wide ties,
-                 double* u, double* z, double* pvalue) noexcept nogil:
-    """U, z and p from the integers; a pool without any difference has z = 0 and p = 1."""
+                 int64* twice_excess, double* variance) noexcept nogil:
     cdef wide n = n0 + ng
     cdef wide spread = n * n * n - n - ties
-    cdef double variance
     if n0 == 0 or ng == 0:
-        u[0] = z[0] = pvalue[0] = NAN
+        twice_excess[0] = 0
+        variance[0] = NAN
         return
-    u[0] = 0.5 * twice_u
-    if spread == 0:
-        z[0] = 0
-        pvalue[0] = 1
-        return
-    variance = <double> n0 * <double> ng * <double> spread / (12.0 * <double> n * <double> (n - 1))
-    z[0] = 0.5 * <double> (twice_u - n0 * ng) / sqrt(variance)
-    pvalue[0] = erfc((z[0] if z[0] >= 0 else -z[0]) / sqrt(2.0))
+    twice_excess[0] = twice_u - n0 * ng
+    variance[0] = 0 if spread == 0 else (
+        <double> n0 * <double> ng * <double> spread / (12.0 * <double> n * <double> (n - 1))
+    )
+
+
+def normal_tails(
+    const int64[:, ::1] twice_excess,  # IN (n_groups - 1, n_genes)
+    const double[:, ::1] variance,     # IN idem
+    const int64[::1] pairs,            # IN (n_groups - 1,), n0 ng
+    double[:, ::1] u,                  # OUT (n_groups - 1, n_genes), U of the group
+    double[:, ::1] z,                  # OUT idem
+    double[:, ::1] pvalue,             # OUT idem
+    int n_threads,
+):
+    """Fill U, z and the two-sided normal p of every (group, gene); NaN where an arm is empty."""
+    cdef Py_ssize_t k, g
+    cdef double root
+    with nogil:
+        for k in prange(variance.shape[0], schedule="static", num_threads=n_threads):
+            for g in range(variance.shape[1]):
+                root = sqrt(variance[k, g])
+                if root > 0:
+                    z[k, g] = 0.5 * <double> twice_excess[k, g] / root
+                else:  # without any difference in the pool 0, without an arm NaN
+                    z[k, g] = root
+                pvalue[k, g] = erfc(fabs(z[k, g]) / sqrt(2.0))
+                u[k, g] = NAN
+                if root == root:
+                    u[k, g] = 0.5 * <double> (twice_excess[k, g] + pairs[k])
