@@ -13,7 +13,7 @@ from crispyx._io.source import MatrixSource
 from crispyx._kernels import compressed as compressed_kernel
 from crispyx._kernels import grouping as kernel
 from crispyx._kernels import normalize as normalize_kernel
-from crispyx._kernels.layout import CompressedBlock, GroupedGenes, Membership
+from crispyx._kernels.layout import CompressedBlock, GroupedGenes, Membership, Pieces
 from crispyx._run.prefetch import prefetch
 from crispyx.errors import InputError
 
@@ -66,7 +66,7 @@ class GeneStream:
             blocks = source.native_blocks(self.summary, max_major=self._max_major)
             with closing(prefetch(blocks)) as ahead:
                 for block in ahead:
-                    self._store.append(block, used[block.start : block.stop])
+                    self._store.append(block, used[block.start : block.stop], n_threads)
 
     def summarize(self) -> None:
         """See the whole matrix once, if that has not happened yet, stopping at the first fraction.
@@ -99,19 +99,47 @@ class GeneStream:
             yield self._log(self._block(begin, min(begin + width, n_genes)))
 
     def grouped(self, width: int, start: int = 0) -> Generator[GroupedGenes, None, None]:
-        """Yield blocks of ``width`` genes with their values sorted by group."""
-        with closing(prefetch(self.blocks(width, start))) as blocks:
-            for block in blocks:
-                yield group_genes(block, self.membership, self.n_threads)
+        """Yield blocks of ``width`` genes with their values sorted by group.
+
+        The values of a block are overwritten by those of the next one.
+        """
+        if self._take_log1p or self.membership.group_of_cell is None:
+            with closing(prefetch(self.blocks(width, start))) as blocks:
+                for block in blocks:
+                    yield group_genes(block, self.membership, self.n_threads)
+            return
+        room = np.empty(0, dtype=np.float32)
+        with closing(prefetch(self._pieces(width, start))) as pieces:
+            for piece in pieces:
+                room = _room_for(piece, room)
+                yield group_pieces(piece, self.membership, room, self.n_threads)
 
     def close(self) -> None:
         """Let go of the turned matrix."""
         if self._store is not None:
             self._store.close()
 
+    def _pieces(self, width: int, start: int) -> Generator[Pieces, None, None]:
+        n_genes = self.source.shape[1]
+        for begin in range(start, n_genes, width):
+            end = min(begin + width, n_genes)
+            if self._store is not None:
+                yield self._store.pieces(begin, end)
+            else:
+                yield Pieces.of_block(self._columns(begin, end))
+
     def _block(self, start: int, stop: int) -> CompressedBlock:
         if self._store is not None:
             return self._store.block(start, stop)
+        block = self._columns(start, stop)
+        if compressed_kernel.inspect_values(block.values)[3] < 0:
+            return block
+        values, minor, ptr = block.values.copy(), block.minor.copy(), block.ptr.copy()
+        compressed_kernel.drop_zeros(values, minor, ptr)
+        return CompressedBlock(start, stop, values[: ptr[-1]], minor[: ptr[-1]], ptr)
+
+    def _columns(self, start: int, stop: int) -> CompressedBlock:
+        """Return genes of a CSC input as stored, and put them into the summary."""
         unseen = start >= self._seen
         parts = self.source.native_blocks(
             self.summary if unseen else None, start=start, stop=stop, max_major=self._max_major
@@ -122,11 +150,7 @@ class GeneStream:
             self._gap |= start > self._seen
             self._seen = stop
             self.summary.complete = stop == self.source.shape[1] and not self._gap
-        if compressed_kernel.inspect_values(block.values)[3] < 0:
-            return block
-        values, minor, ptr = block.values.copy(), block.minor.copy(), block.ptr.copy()
-        compressed_kernel.drop_zeros(values, minor, ptr)
-        return CompressedBlock(start, stop, values[: ptr[-1]], minor[: ptr[-1]], ptr)
+        return block
 
     def _log(self, block: CompressedBlock) -> CompressedBlock:
         if not self._take_log1p:
@@ -141,6 +165,36 @@ class GeneStream:
             self.n_threads,
         )
         return CompressedBlock(block.start, block.stop, values, block.minor, block.ptr)
+
+
+def group_pieces(
+    pieces: Pieces, membership: Membership, room: np.ndarray, n_threads: int
+) -> GroupedGenes:
+    """Sort the values of each gene by the one group of their cell, into ``room`` (n_values,)."""
+    run_ptr = np.empty((pieces.stop - pieces.start, len(membership.sizes) + 1), dtype=np.int64)
+    kernel.group_pieces(
+        np.array([part.ctypes.data for part in pieces.values], dtype=np.uint64),
+        np.array([part.ctypes.data for part in pieces.major], dtype=np.uint64),
+        pieces.ptr,
+        pieces.first_major,
+        membership.group_of_cell,
+        run_ptr,
+        room,
+        pieces.major[0][:0],
+        n_threads,
+    )
+    return GroupedGenes(
+        pieces.start, pieces.stop, room, run_ptr, membership.sizes, membership.pooled
+    )
+
+
+def _room_for(pieces: Pieces, room: np.ndarray) -> np.ndarray:
+    """Return ``room``, or a larger one where the values do not fit: memory touched anew is slow."""
+    needed = max(1, int((pieces.ptr[:, -1] - pieces.ptr[:, 0]).sum()))
+    dtype = pieces.values[0].dtype
+    if room.dtype == dtype and len(room) >= needed:
+        return room
+    return np.empty(needed + needed // 8, dtype=dtype)
 
 
 def group_genes(block: CompressedBlock, membership: Membership, n_threads: int) -> GroupedGenes:
