@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from crispyx._io.rows_in_place import RowsInPlace, mapped
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
-from crispyx._io.source import MatrixSource
+from crispyx._io.source import MatrixSource, MatrixSummary
 from crispyx._kernels import compressed as compressed_kernel
 from crispyx._kernels import grouping as kernel
 from crispyx._kernels import normalize as normalize_kernel
@@ -24,7 +26,8 @@ class GeneStream:
     """Blocks of genes for the cells of a membership.
 
     CSR and dense inputs are passed over once on opening and turned around, in memory or in a
-    scratch file; a CSC input is read as the blocks are asked for.
+    scratch file, or left where they are (``in_place``); a CSC input is read as the blocks are asked
+    for.
 
     Parameters
     ----------
@@ -38,6 +41,9 @@ class GeneStream:
         Threads of the kernels.
     max_cells : int or None
         Vectors of the stored axis read at a time; None reads as many as hold four million values.
+    in_place : bool
+        Leave a CSR matrix that lies in one piece, in memory or in its file, where it is: genes are
+        looked up in its rows, which memory must be able to hold.
     """
 
     def __init__(
@@ -48,25 +54,53 @@ class GeneStream:
         scratch_dir: Path | None = None,
         n_threads: int = 1,
         max_cells: int | None = None,
+        in_place: bool = False,
     ) -> None:
         if max_cells is not None and max_cells < 1:
             raise InputError(f"the chunk size is {max_cells}; give a whole number >= 1 or None")
         self.source = source
         self.membership = membership
         self.n_threads = n_threads
+        self._scratch_dir = scratch_dir
         self._max_major = min(max_cells or MAX_SEGMENT_MAJOR, MAX_SEGMENT_MAJOR)
         self.summary = source.empty_summary()
         self._take_log1p = False
         self._seen = 0  # columns of a CSC input that are in the summary
         self._gap = False
         self._store: SegmentStore | None = None
-        if source.layout != "csc":
-            self._store = SegmentStore(source.shape[1], scratch_dir)
-            used = membership.used_cells
-            blocks = source.native_blocks(self.summary, max_major=self._max_major)
-            with closing(prefetch(blocks)) as ahead:
-                for block in ahead:
-                    self._store.append(block, used[block.start : block.stop], n_threads)
+        self._rows: RowsInPlace | None = None
+        if source.layout == "csc":
+            return
+        if in_place and source.layout == "csr" and membership.group_of_cell is not None:
+            self._rows = self._look_in_place()
+        if self._rows is None:
+            self._turn_around(self.summary)
+
+    def _look_in_place(self) -> RowsInPlace | None:
+        """Check the matrix where it lies; None if it is not there, or its rows are not in order."""
+        storage = mapped(self.source.storage)
+        if storage is None:
+            return None
+        summary = self.source.empty_summary()
+        stored_zeros = False
+        there = replace(self.source, storage=storage)
+        for block in there.native_blocks(
+            summary, max_major=self._max_major, n_threads=self.n_threads
+        ):
+            if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
+                return None
+            stored_zeros = stored_zeros or not np.all(block.values)
+        self.summary = summary
+        return RowsInPlace(storage, self.membership, stored_zeros, self.n_threads)
+
+    def _turn_around(self, summary: MatrixSummary | None) -> SegmentStore:
+        self._store = SegmentStore(self.source.shape[1], self._scratch_dir)
+        used = self.membership.used_cells
+        blocks = self.source.native_blocks(summary, max_major=self._max_major)
+        with closing(prefetch(blocks)) as ahead:
+            for block in ahead:
+                self._store.append(block, used[block.start : block.stop], self.n_threads)
+        return self._store
 
     def summarize(self) -> None:
         """See the whole matrix once, if that has not happened yet, stopping at the first fraction.
@@ -108,6 +142,11 @@ class GeneStream:
                 for block in blocks:
                     yield group_genes(block, self.membership, self.n_threads)
             return
+        if self._rows is not None:
+            self._rows.rewind()
+            for begin in range(start, self.source.shape[1], width):
+                yield self._rows.block(begin, min(begin + width, self.source.shape[1]))
+            return
         room = np.empty(0, dtype=np.float32)
         with closing(prefetch(self._pieces(width, start))) as pieces:
             for piece in pieces:
@@ -115,7 +154,8 @@ class GeneStream:
                 yield group_pieces(piece, self.membership, room, self.n_threads)
 
     def close(self) -> None:
-        """Let go of the turned matrix."""
+        """Let go of the turned matrix, or of the mapped one."""
+        self._rows = None
         if self._store is not None:
             self._store.close()
 
@@ -129,6 +169,8 @@ class GeneStream:
                 yield Pieces.of_block(self._columns(begin, end))
 
     def _block(self, start: int, stop: int) -> CompressedBlock:
+        if self._rows is not None and self._store is None:
+            self._turn_around(None)
         if self._store is not None:
             return self._store.block(start, stop)
         block = self._columns(start, stop)

@@ -147,6 +147,7 @@ class MatrixSource:
         stop: int | None = None,
         max_values: int = READ_VALUES,
         max_major: int = MAX_SEGMENT_MAJOR,
+        n_threads: int = 1,
     ) -> Iterator[CompressedBlock]:
         """Yield checked blocks along the stored axis: rows, or columns of a CSC matrix.
 
@@ -158,6 +159,8 @@ class MatrixSource:
             Range of the stored axis.
         max_values, max_major : int
             Bounds of one block in values and vectors.
+        n_threads : int
+            Threads that add up the library sizes of rows.
 
         Raises
         ------
@@ -166,7 +169,7 @@ class MatrixSource:
         """
         stop = self.storage.n_major if stop is None else stop
         for block in self.storage.blocks(start, stop, max_values=max_values, max_major=max_major):
-            self._inspect(block, summary)
+            self._inspect(block, summary, n_threads)
             yield block
         if summary is not None and start == 0 and stop == self.storage.n_major:
             summary.complete = True
@@ -200,7 +203,9 @@ class MatrixSource:
         finally:
             store.close()
 
-    def _inspect(self, block: CompressedBlock, summary: MatrixSummary | None) -> None:
+    def _inspect(
+        self, block: CompressedBlock, summary: MatrixSummary | None, n_threads: int
+    ) -> None:
         nonfinite, negative, fractional, _ = kernel.inspect_values(block.values)
         if nonfinite >= 0:
             cell, gene = self._place(block, nonfinite)
@@ -220,7 +225,10 @@ class MatrixSource:
             normalize_kernel.add_column_totals(block.values, block.minor, summary.library_sizes)
         else:
             normalize_kernel.add_row_totals(
-                block.values, block.ptr, summary.library_sizes[block.start : block.stop], 1
+                block.values,
+                block.ptr,
+                summary.library_sizes[block.start : block.stop],
+                n_threads,
             )
 
     def _place(self, block: CompressedBlock, position: int) -> tuple[int, int]:

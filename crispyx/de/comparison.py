@@ -296,6 +296,7 @@ def _compute(
         scratch_dir=plan.scratch_dir,
         n_threads=n_threads,
         max_cells=running.cell_chunk_size,
+        in_place=plan.in_place,
     )
     try:
         method.prepare(stream)
