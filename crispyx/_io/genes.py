@@ -82,16 +82,14 @@ class GeneStream:
         if storage is None:
             return None
         summary = self.source.empty_summary()
-        stored_zeros = False
         there = replace(self.source, storage=storage)
         for block in there.native_blocks(
             summary, max_major=self._max_major, n_threads=self.n_threads
         ):
             if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
                 return None
-            stored_zeros = stored_zeros or not np.all(block.values)
         self.summary = summary
-        return RowsInPlace(storage, self.membership, stored_zeros, self.n_threads)
+        return RowsInPlace(storage, self.membership, summary.stored_zeros, self.n_threads)
 
     def _turn_around(self, summary: MatrixSummary | None) -> SegmentStore:
         self._store = SegmentStore(self.source.shape[1], self._scratch_dir)

@@ -65,53 +65,41 @@ class RowsInPlace:
     def __init__(
         self, storage: CompressedStorage, membership: Membership, stored_zeros: bool, n_threads: int
     ) -> None:
-        self._values, self._genes = np.asarray(storage.data), np.asarray(storage.indices)
-        self._ptr = storage.indptr
+        group = membership.group_of_cell
+        assert group is not None  # one group per cell
+        cells = np.argsort(group, kind="stable")[np.count_nonzero(group < 0) :].astype(np.int32)
+        values, genes = np.asarray(storage.data), np.asarray(storage.indices)
+        group_ptr = np.concatenate([[0], np.cumsum(membership.sizes)])
+        self._matrix = values, genes, storage.indptr, cells, group_ptr
         self._membership = membership
         self._stored_zeros = stored_zeros
         self._n_threads = n_threads
-        group = membership.group_of_cell
-        assert group is not None  # one group per cell
-        cells = np.argsort(group, kind="stable")
-        self._cells = cells[np.count_nonzero(group < 0) :].astype(np.int32)
-        self._group_ptr = np.concatenate([[0], np.cumsum(membership.sizes)])
-        self._begin = self._ptr[self._cells]
-        self._end = np.empty_like(self._begin)
+        self._counts = np.empty((len(membership.sizes), storage.n_minor), dtype=np.int32)
+        kernel.count_genes(*self._matrix, stored_zeros, self._counts, n_threads)
         self._places = np.empty((len(membership.sizes), 0), dtype=np.int64)
-        self._room = np.empty(0, dtype=self._values.dtype)
+        self._room = np.empty(0, dtype=values.dtype)
+        self.rewind()
 
     def rewind(self) -> None:
         """Go back to the first gene; blocks come in rising order only."""
-        self._begin = self._ptr[self._cells]
+        _, _, ptr, cells, _ = self._matrix
+        self._begin = ptr[cells]
 
     def block(self, start: int, stop: int) -> GroupedGenes:
         """Return genes ``start`` to ``stop``; the next block overwrites their values."""
-        n_groups = len(self._group_ptr) - 1
+        n_groups = len(self._counts)
         if self._places.shape[1] != stop - start:
             self._places = np.empty((n_groups, stop - start), dtype=np.int64)
         run_ptr = np.empty((stop - start, n_groups + 1), dtype=np.int64)
-        rows = self._group_ptr, start, self._stored_zeros
-        kernel.count_places(
-            self._values,
-            self._genes,
-            self._ptr,
-            self._cells,
-            *rows,
-            self._begin,
-            self._end,
-            self._places,
-            self._n_threads,
-        )
-        kernel.place_runs(self._places, run_ptr, self._n_threads)
+        kernel.place_runs(self._counts, start, self._places, run_ptr, self._n_threads)
         n_values = int(run_ptr[-1, -1])
         if len(self._room) < max(1, n_values):
-            self._room = np.empty(1 + n_values + n_values // 8, dtype=self._values.dtype)
-        kernel.fill_places(
-            self._values,
-            self._genes,
-            *rows,
+            self._room = np.empty(1 + n_values + n_values // 8, dtype=self._room.dtype)
+        kernel.fill_runs(
+            *self._matrix,
+            start,
+            self._stored_zeros,
             self._begin,
-            self._end,
             self._places,
             self._room,
             self._n_threads,

@@ -39,6 +39,8 @@ class MatrixSummary:
         Sum of each cell's values, summed in gene order.
     fractional, negative : tuple (cell, gene, value) or None
         The first value that is not a whole number, and the first below zero, in storage order.
+    stored_zeros : bool
+        Zeros stand among the stored values.
     complete : bool
         The whole matrix has been seen.
     """
@@ -46,6 +48,7 @@ class MatrixSummary:
     library_sizes: np.ndarray
     fractional: tuple[int, int, float] | None = None
     negative: tuple[int, int, float] | None = None
+    stored_zeros: bool = False
     complete: bool = False
 
     @property
@@ -206,7 +209,7 @@ class MatrixSource:
     def _inspect(
         self, block: CompressedBlock, summary: MatrixSummary | None, n_threads: int
     ) -> None:
-        nonfinite, negative, fractional, _ = kernel.inspect_values(block.values)
+        nonfinite, negative, fractional, zero = kernel.inspect_values(block.values)
         if nonfinite >= 0:
             cell, gene = self._place(block, nonfinite)
             raise InputError(
@@ -217,6 +220,7 @@ class MatrixSource:
             )
         if summary is None:
             return
+        summary.stored_zeros |= zero >= 0
         if fractional >= 0 and summary.fractional is None:
             summary.fractional = (*self._place(block, fractional), float(block.values[fractional]))
         if negative >= 0 and summary.negative is None:

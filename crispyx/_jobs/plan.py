@@ -85,7 +85,7 @@ def plan_genes(
     turned = 0 if source.layout == "csc" else per_turned * stored
     in_memory = fixed + turned + per_gene <= budget
     # Pages of a mapped file count as memory of the process as well.
-    untouched = (source.dtype.itemsize + BYTES_PER_INDEX) * stored
+    untouched = (source.dtype.itemsize + BYTES_PER_INDEX) * stored + 4 * n_groups * n_genes
     in_place = source.layout == "csr" and fixed + untouched + per_gene <= budget
     left = budget - fixed - max(untouched if in_place else 0, turned if in_memory else 0)
     if width is not None and width < 1:

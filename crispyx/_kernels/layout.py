@@ -122,7 +122,7 @@ class Membership:
 
     @cached_property
     def group_of_cell(self) -> np.ndarray | None:
-        """The one group of each cell (n_cells,) int32, -1 for none; None if a cell is in several."""
+        """The one group of each cell (n_cells,) int32, -1 for none; None where one has several."""
         n_groups = np.diff(self.ptr)
         if n_groups.max(initial=0) > 1:
             return None

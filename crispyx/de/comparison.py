@@ -236,8 +236,7 @@ def compare(
             return load_result(output)
         columns = method.columns.values()
         per_pair = sum(np.dtype(column.dtype).itemsize for column in columns)
-        # The work file and the result stand side by side for a moment.
-        needed = len(screen.groups) * len(screen.genes) * (2 * per_pair + 8)
+        needed = len(screen.groups) * len(screen.genes) * (per_pair + 8)  # adjusted p-values
         prepare_output(output, inputs, needed)
         with writer_lock(output):
             _compute(source, screen, method, limits, running, output, identity, engine)

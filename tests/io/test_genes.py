@@ -20,7 +20,9 @@ from crispyx.errors import InputError
 FORMS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.ascontiguousarray}
 
 
-@given(cases(), st.sampled_from(sorted(FORMS)), st.integers(1, 6), st.integers(1, 30), st.booleans())
+@given(
+    cases(), st.sampled_from(sorted(FORMS)), st.integers(1, 6), st.integers(1, 30), st.booleans()
+)
 def test_groups_are_the_same_from_every_layout(
     case, layout: str, width: int, max_cells, in_place
 ) -> None:
