@@ -211,6 +211,7 @@ def group_pieces(
     pieces: Pieces, membership: Membership, room: np.ndarray, n_threads: int
 ) -> GroupedGenes:
     """Sort the values of each gene by the one group of their cell, into ``room`` (n_values,)."""
+    assert membership.group_of_cell is not None  # one group per cell
     run_ptr = np.empty((pieces.stop - pieces.start, len(membership.sizes) + 1), dtype=np.int64)
     kernel.group_pieces(
         np.array([part.ctypes.data for part in pieces.values], dtype=np.uint64),

@@ -108,7 +108,7 @@ class TileStore:
         assert self._file is not None
         kind = self.fields[name]
         table = np.empty((stop - start, self.n_genes), dtype=kind)
-        rest = memoryview(table.view(np.uint8).reshape(-1))
+        rest = table.reshape(-1).view(np.uint8).data
         place = self._places[name] + start * self.n_genes * kind.itemsize
         while rest:
             n_read = os.preadv(self._file, [rest], place)

@@ -20,8 +20,7 @@ enum { CRISPYX_PORTABLE = 0, CRISPYX_AVX2 = 1, CRISPYX_AVX512 = 2 };
 /* Beyond this many steps from the first value of a bucket halving is faster. */
 enum { CRISPYX_STEPS = 6 };
 
-#if (defined(__x86_64__) || defined(_M_X64)) && (defined(__GNUC__) || defined(__clang__))
-#define CRISPYX_X86 1
+#if defined(__x86_64__) && defined(__GNUC__) /* clang says so too */
 #include <immintrin.h>
 
 static int crispyx_best_path(void) {
