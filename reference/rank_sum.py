@@ -20,6 +20,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+class RankSumStatistic(NamedTuple):
+    """What a rank-sum test rests on.
+
+    Attributes
+    ----------
+    twice_excess : 2 U - n0 n1, twice the excess of U over its mean without an effect; an integer
+    variance : of U without an effect; 0 when all values are equal, NaN when an arm is empty
+    """
+
+    twice_excess: int
+    variance: float
+
+
 class RankSumTest(NamedTuple):
     """One rank-sum test.
 
@@ -71,10 +84,32 @@ def rank_sum(control: ArrayLike, perturbed: ArrayLike, tie_correct: bool = True)
     Source: H. B. Mann and D. R. Whitney, Ann. Math. Statist. 18 (1947) 50-60; variance with ties:
     J. Hemelrijk, Indagationes Mathematicae 14 (1952) 150-155.
     """
+    twice_excess, variance = statistic(control, perturbed, tie_correct)
+    if math.isnan(variance):
+        return RankSumTest(math.nan, math.nan, math.nan, math.nan)
+    pairs = np.size(control) * np.size(perturbed)
+    z = twice_excess / 2 / math.sqrt(variance) if variance > 0 else 0.0
+    u = (twice_excess + pairs) / 2
+    return RankSumTest(u, z, math.erfc(abs(z) / math.sqrt(2)), u / pairs - 0.5)
+
+
+def statistic(
+    control: ArrayLike, perturbed: ArrayLike, tie_correct: bool = True
+) -> RankSumStatistic:
+    """Return the integer and the variance that the test rests on.
+
+    Parameters
+    ----------
+    control, perturbed, tie_correct : see :func:`rank_sum`
+
+    Returns
+    -------
+    RankSumStatistic
+    """
     x0, x1 = _finite(control, "control"), _finite(perturbed, "perturbed")
     n0, n1 = x0.size, x1.size
     if n0 == 0 or n1 == 0:
-        return RankSumTest(math.nan, math.nan, math.nan, math.nan)
+        return RankSumStatistic(0, math.nan)
     n = n0 + n1
     pool = np.sort(np.concatenate([x0, x1]))
 
@@ -83,10 +118,8 @@ def rank_sum(control: ArrayLike, perturbed: ArrayLike, tie_correct: bool = True)
     ties = tie_term(pool) if tie_correct else 0
 
     # Python divides integers of any size with a single rounding.
-    sigma2 = (n0 * n1 * (n**3 - n - ties)) / (12 * n * (n - 1))
-    z = (twice_u - n0 * n1) / 2 / math.sqrt(sigma2) if sigma2 > 0 else 0.0
-    u = twice_u / 2
-    return RankSumTest(u, z, math.erfc(abs(z) / math.sqrt(2)), u / (n1 * n0) - 0.5)
+    variance = (n0 * n1 * (n**3 - n - ties)) / (12 * n * (n - 1))
+    return RankSumStatistic(twice_u - n0 * n1, variance)
 
 
 def twice_midranks(pool: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.int64]:

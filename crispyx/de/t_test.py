@@ -23,6 +23,7 @@ from crispyx.settings import Engine
 
 class _WelchMethod:
     name = "t_test"
+    takes_variance = True
     parameters: Mapping[str, Any] = {}
     columns: Mapping[str, Column] = {
         "X": Column(np.float32, "effect_size"),
@@ -49,7 +50,7 @@ class _WelchMethod:
         self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
     ) -> Tile:
         control, perturbed = arms
-        statistic, pvalue = welch_tests(block, control, perturbed, engine)
+        statistic, pvalue = welch_tests(block, control, perturbed, engine, n_threads)
         return {
             "effect_size": perturbed.mean - control.mean,
             "z_score": statistic,

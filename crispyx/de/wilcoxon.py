@@ -27,6 +27,7 @@ from crispyx.settings import Engine
 class _RankSumMethod:
     tie_correct: bool
     name = "wilcoxon"
+    takes_variance = False
     columns = {  # noqa: RUF012 - read only
         "X": Column(np.float64, "effect_size"),
         "z_score": Column(np.float64, "z_score"),
