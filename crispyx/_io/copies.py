@@ -9,6 +9,7 @@ import h5py
 
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource
+from crispyx._io.subset import Subset, cut_slots
 from crispyx._io.writer import copy_slots, write_slots, write_uns
 
 
@@ -32,10 +33,13 @@ def fill_copy(
     fingerprint : mapping
         Identity of the result.
     """
-    if isinstance(source._owner, h5py.File):
-        copy_slots(source._owner, target)
+    if isinstance(source._owner, h5py.Group):
+        if source.columns is None:
+            copy_slots(source._owner, target)
+        else:
+            cut_slots(target, source, Subset.whole(source))
     else:
-        write_slots(source._owner, target)
+        write_slots(source._owner or source.as_anndata(), target)
     for name, value in uns.items():
         write_uns(target, name, value)
     write_record(target, fingerprint)

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
-from crispyx._io.source import open_source
 from crispyx._run.threads import resolve_threads
 from crispyx._version import __version__
 from crispyx.errors import InputError, MissingFileError
 from crispyx.guides.counts import (
     CalledCounts,
     call_counts,
-    require_guide_features,
     require_unique_names,
 )
 from crispyx.guides.fits import fit_guides, warn_about_fits
+from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import MIXTURES, GuideModel, resolve_model
 from crispyx.settings import settings
 
@@ -206,13 +205,15 @@ def score(
     layer: str | None = None,
     exposure: str | None = None,
     priors: bool | None = None,
+    feature_type: str = GUIDE_FEATURES,
+    modality: str | None = None,
 ) -> ScoreResult:
     """Fit a mixture to every guide and keep the posteriors, so that calls can be decided at will.
 
     Parameters
     ----------
-    path : path, crispyx.AnnData or anndata.AnnData (backed or in memory)
-        Cells x guides UMI counts; CSR, CSC or dense.
+    path
+        Cells x guides UMI counts, see :func:`assign`.
     model : str
         A mixture: ``poisson_gauss``, ``gauss``, ``poisson``, ``neg_binomial``, ``binomial``,
         ``beta2`` or ``beta3``; see :func:`assign`.
@@ -220,7 +221,7 @@ def score(
         Threads; see :func:`assign`.
     layer : str, optional
         Layer that holds the counts; None takes X.
-    exposure, priors
+    exposure, priors, feature_type, modality
         See :func:`assign`.
 
     Returns
@@ -245,10 +246,9 @@ def score(
         )
     rule = resolve_model(model, exposure=exposure, priors=priors)
     n_threads = resolve_threads(n_jobs)
-    with open_source(path, layer) as source:
+    with open_guides(path, layer, feature_type=feature_type, modality=modality) as source:
         barcodes, guides = source.obs.index, source.var.index
         require_unique_names(barcodes, guides, source.where)
-        require_guide_features(source)
         counts = call_counts(source, None, settings.engine, n_threads)
         scores = score_counts(counts, rule, barcodes, guides, n_threads)
         warn_about_fits(scores.fits, source.where)

@@ -311,10 +311,12 @@ def test_data_without_cells_or_guides_is_refused(shape: tuple[int, int]) -> None
 def test_genes_are_not_taken_for_guides() -> None:
     adata = screen()
     adata.var["feature_types"] = ["Gene Expression", "CRISPR Guide Capture", "Gene Expression"]
-    with pytest.raises(InputError, match=r"'Gene Expression'.*give the guides only"):
+    assert guides.assign(adata, "umi").var_names.tolist() == ["TP53_2"]
+    genes = guides.assign(adata, "umi", feature_type="Gene Expression")
+    assert genes.var_names.tolist() == ["TP53_1", "NT_1"]
+    adata.var["feature_types"] = "Gene Expression"
+    with pytest.raises(InputError, match=r"'CRISPR Guide Capture'.*'Gene Expression' \(3\)"):
         guides.assign(adata, "umi")
-    only = adata[:, adata.var["feature_types"] == "CRISPR Guide Capture"]
-    assert guides.assign(only, "umi").var_names.tolist() == ["TP53_2"]
 
 
 @pytest.mark.parametrize("model", ["umi", "max", "ratio"])
