@@ -111,6 +111,20 @@ def modality_kinds(data: Any) -> tuple[dict[str, set[str]], str]:
         return kinds_in_file(file, path) if is_mudata_file(file) else {}, str(path)
 
 
+def is_h5ad(path: Path) -> bool:
+    """Tell whether a file holds one AnnData, as an .h5ad file does.
+
+    Raises
+    ------
+    InputError
+        Neither a 10x folder nor an HDF5 file.
+    """
+    if find_tenx_folder(path) is not None:
+        return False
+    with open_file(path) as file:
+        return not is_mudata_file(file) and not is_tenx_file(file)
+
+
 def _require_no_modality(modality: str | None, where: str) -> None:
     if modality is not None:
         raise InputError(f"{where} has no modalities ({modality!r} was given); only MuData has")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crispyx._io.atomic import atomic_path
 from crispyx._run.threads import resolve_threads
 from crispyx._version import __version__
 from crispyx.errors import InputError, MissingFileError
+from crispyx.guides.arrow_files import arrow_kind, read_arrow, write_arrow
 from crispyx.guides.counts import (
     CalledCounts,
     call_counts,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 METADATA = b"crispyx_guide_scores"
 FORMAT = 1
-PARQUET_SUFFIXES = (".parquet", ".pq")
-ARROW_SUFFIXES = (".arrow", ".feather")
 
 
 @dataclass(frozen=True)
@@ -127,21 +125,8 @@ class ScoreResult:
             Another suffix.
         """
         path = Path(path)
-        kind = _kind(path)
-        table = self._table()
-        with atomic_path(path) as work:
-            if kind == "parquet":
-                import pyarrow.parquet as pq
-
-                pq.write_table(table, work)
-            else:
-                import pyarrow as pa
-
-                with (
-                    pa.OSFile(str(work), "wb") as file,
-                    pa.ipc.new_file(file, table.schema) as writer,
-                ):
-                    writer.write_table(table)
+        arrow_kind(path)
+        write_arrow(self._table(), path)
         return path
 
     @classmethod
@@ -156,10 +141,10 @@ class ScoreResult:
             Another suffix, or a file of another kind.
         """
         path = Path(path)
-        kind = _kind(path)
+        arrow_kind(path)
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file; write it with ScoreResult.save")
-        table = _read(path, kind)
+        table = read_arrow(path)
         metadata = (table.schema.metadata or {}).get(METADATA)
         if metadata is None:
             raise InputError(f"{path}: holds no guide scores; write them with ScoreResult.save")
@@ -267,28 +252,6 @@ def score_counts(
     return ScoreResult(
         rule.rule, rule.fit_parameters, barcodes, guides, fits, __version__, counts, log_odds
     )
-
-
-def _kind(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in PARQUET_SUFFIXES:
-        return "parquet"
-    if suffix in ARROW_SUFFIXES:
-        return "arrow"
-    raise InputError(f"{path}: the suffix says the format; give .parquet or .arrow")
-
-
-def _read(path: Path, kind: str) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if kind == "parquet":
-            return pq.read_table(path)
-        with pa.memory_map(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a complete {kind} file ({error})") from error
 
 
 def _from_table(table: pa.Table, described: dict[str, Any], path: Path) -> ScoreResult:
