@@ -32,7 +32,8 @@ class Annotations(Protocol):
         """Values of one column (n,); text as objects, None where missing."""
 
 
-def _require(name: str, columns: list[str], axis: str, where: str) -> None:
+def require_column(name: str, columns: list[str], axis: str, where: str) -> None:
+    """Raise MissingColumnError unless the column is there."""
     if name not in columns:
         raise MissingColumnError(
             f"{where} has no {axis} column {name!r}; it has: {', '.join(columns) or 'none'}"
@@ -69,7 +70,7 @@ class FileAnnotations:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in order]
 
     def column(self, name: str) -> np.ndarray:
-        _require(name, self.columns, self.axis, self._where)
+        require_column(name, self.columns, self.axis, self._where)
         values = self._read(name)
         if values.shape != self.index.shape:
             raise InputError(
@@ -82,14 +83,14 @@ class FileAnnotations:
         element = self._group[name]
         if isinstance(element, h5py.Group):
             if "codes" in element and "categories" in element:
-                return _decode(element["codes"][()], _array(element["categories"]), self._where)
+                return _decode(element["codes"][()], read_array(element["categories"]), self._where)
             import anndata.io
 
             return plain_column(anndata.io.read_elem(element))
         if "categories" in element.attrs:  # anndata 0.7 kept categories in a group of their own
             categories = self._group[element.attrs["categories"]]
-            return _decode(element[()], _array(categories), self._where)
-        return _array(element)
+            return _decode(element[()], read_array(categories), self._where)
+        return read_array(element)
 
 
 class TableAnnotations:
@@ -112,12 +113,12 @@ class TableAnnotations:
         return list(self._table.dtype.names[1:])
 
     def column(self, name: str) -> np.ndarray:
-        _require(name, self.columns, self.axis, self._where)
+        require_column(name, self.columns, self.axis, self._where)
         values = self._read(name)
         categories = self._table.file.get(f"uns/{name}_categories")
         if categories is None or values.dtype.kind not in "iu":
             return values
-        return _decode(values, _array(categories), self._where)
+        return _decode(values, read_array(categories), self._where)
 
     def _read(self, name: str) -> np.ndarray:
         values = self._table.fields(name)[()]
@@ -143,7 +144,7 @@ class FrameAnnotations:
         return [str(name) for name in self._frame.columns]
 
     def column(self, name: str) -> np.ndarray:
-        _require(name, self.columns, self.axis, self._where)
+        require_column(name, self.columns, self.axis, self._where)
         return plain_column(self._frame[name])
 
 
@@ -185,7 +186,7 @@ def _label(value: Any) -> str | None:
     return str(value)
 
 
-def _array(dataset: h5py.Dataset) -> np.ndarray:
+def read_array(dataset: h5py.Dataset) -> np.ndarray:
     if h5py.check_string_dtype(dataset.dtype) is not None:
         # Files that call their text ASCII may hold UTF-8 all the same.
         return np.asarray(dataset.asstr("utf-8")[()], dtype=object)

@@ -151,3 +151,22 @@ def as_kernel_values(values: np.ndarray, where: str) -> np.ndarray:
             "exactly; are these counts?"
         )
     return values.astype(np.float32 if largest <= EXACT_IN_FLOAT32 else np.float64)
+
+
+def joined(parts: list[CompressedBlock]) -> CompressedBlock:
+    """Return consecutive blocks as one."""
+    if len(parts) == 1:
+        return parts[0]
+    dtype = np.result_type(*(part.values.dtype for part in parts))
+    offsets = np.cumsum([0] + [len(part.values) for part in parts])
+    ptr = np.concatenate(
+        [part.ptr[:-1] + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+        + [offsets[-1:]]
+    )
+    return CompressedBlock(
+        parts[0].start,
+        parts[-1].stop,
+        np.concatenate([part.values.astype(dtype, copy=False) for part in parts]),
+        np.concatenate([part.minor for part in parts]),
+        ptr.astype(np.int64),
+    )

@@ -1,4 +1,4 @@
-"""The slots of a data set beside X, for a copy with another matrix in X."""
+"""Copies of a data set: whole, or its slots beside X for a copy with another matrix in X."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import h5py
 
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource
-from crispyx._io.writer import copy_slots, write_slots, write_uns
+from crispyx._io.subset import Subset, cut_slots
+from crispyx._io.writer import copy_slots, write_compressed, write_slots, write_uns
 
 
 def fill_copy(
@@ -32,10 +33,47 @@ def fill_copy(
     fingerprint : mapping
         Identity of the result.
     """
-    if isinstance(source._owner, h5py.File):
-        copy_slots(source._owner, target)
+    if isinstance(source._owner, h5py.Group):
+        if source.columns is None:
+            copy_slots(source._owner, target)
+        else:
+            cut_slots(target, source, Subset.whole(source))
     else:
-        write_slots(source._owner, target)
+        write_slots(source._owner or source.as_anndata(), target)
     for name, value in uns.items():
         write_uns(target, name, value)
     write_record(target, fingerprint)
+
+
+def copy_group(group: h5py.Group, target: h5py.File) -> None:
+    """Copy X and every slot of one AnnData of a file, bytes as they are."""
+    for name in group:
+        if name in target:
+            del target[name]
+        # Files of anndata before 0.8 refer from obs and var columns to their categories.
+        group.copy(name, target, expand_refs=True)
+
+
+def fill_whole(target: h5py.File, source: MatrixSource) -> None:
+    """Write X and every slot of a data set: a modality as it is, a 10x matrix value for value.
+
+    Parameters
+    ----------
+    target : h5py.File
+        The copy.
+    source : MatrixSource
+        The input, of a file.
+    """
+    if isinstance(source._owner, h5py.Group):
+        copy_group(source._owner, target)
+        return
+    write_compressed(
+        target,
+        "X",
+        source.native_blocks(),
+        source.storage.n_stored,
+        source.shape,
+        dtype=source.dtype,
+        layout=source.layout,
+    )
+    write_slots(source.as_anndata(), target)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crispyx._io.compressed import joined
 from crispyx._io.rows_in_place import RowsInPlace, mapped
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.source import MatrixSource, MatrixSummary
@@ -184,7 +185,7 @@ class GeneStream:
         parts = self.source.native_blocks(
             self.summary if unseen else None, start=start, stop=stop, max_major=self._max_major
         )
-        block = _joined(list(parts))
+        block = joined(list(parts))
         if unseen:
             # A resumed run starts within the matrix: its summary has a gap and stays incomplete.
             self._gap |= start > self._seen
@@ -259,22 +260,4 @@ def group_genes(block: CompressedBlock, membership: Membership, n_threads: int) 
     )
     return GroupedGenes(
         block.start, block.stop, values, run_ptr, membership.sizes, membership.pooled
-    )
-
-
-def _joined(parts: list[CompressedBlock]) -> CompressedBlock:
-    if len(parts) == 1:
-        return parts[0]
-    dtype = np.result_type(*(part.values.dtype for part in parts))
-    offsets = np.cumsum([0] + [len(part.values) for part in parts])
-    ptr = np.concatenate(
-        [part.ptr[:-1] + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
-        + [offsets[-1:]]
-    )
-    return CompressedBlock(
-        parts[0].start,
-        parts[-1].stop,
-        np.concatenate([part.values.astype(dtype, copy=False) for part in parts]),
-        np.concatenate([part.minor for part in parts]),
-        ptr.astype(np.int64),
     )

@@ -49,11 +49,23 @@ def resolve_data_path(data: Any, *, require_exists: bool = True) -> Path:
             "backed anndata.AnnData"
         )
     path = path.expanduser()
+    path, _ = split_modality(path)
     if require_exists and not path.exists():
         raise MissingFileError(
             f"{str(path)!r} does not exist (looked in {str(Path.cwd())!r} for a relative path)"
         )
     return path
+
+
+def split_modality(path: Path) -> tuple[Path, str | None]:
+    """Return the file and the modality that ``file.h5mu/rna`` or ``file.h5mu/mod/rna`` names.
+
+    Any other path comes back as it is, with None.
+    """
+    for parent in path.parents:
+        if parent.suffix == ".h5mu" and parent.is_file():
+            return parent, path.relative_to(parent).as_posix().removeprefix("mod/")
+    return path, None
 
 
 def resolve_output_path(

@@ -22,7 +22,7 @@ INDICES = (np.int32, np.int64)
 
 def mapped(storage: Any) -> CompressedStorage | None:
     """Return the storage with arrays that are addressed directly; None where that cannot be."""
-    if not isinstance(storage, CompressedStorage):
+    if type(storage) is not CompressedStorage:  # a selection of columns is not in one piece
         return None
     data, indices = _addressed(storage.data, VALUES), _addressed(storage.indices, INDICES)
     if data is None or indices is None or storage.indptr[-1] > len(data):

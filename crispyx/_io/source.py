@@ -3,284 +3,132 @@
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 
-from crispyx._io.annotations import Annotations, FrameAnnotations, file_annotations
+from crispyx._io.annotations import FrameAnnotations, file_annotations
+from crispyx._io.columns import ChosenAnnotations, choose_columns, columns_of_kind
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
 from crispyx._io.journal import recover
-from crispyx._io.paths import resolve_data_path
-from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
-from crispyx._kernels import compressed as kernel
-from crispyx._kernels import normalize as normalize_kernel
-from crispyx._kernels.layout import CompressedBlock
-from crispyx._run.fingerprint import file_identity
+from crispyx._io.matrix import READ_VALUES, Layout, MatrixSource, MatrixSummary, Storage
+from crispyx._io.modalities import (
+    choose_modality,
+    is_mudata_file,
+    kinds_in_file,
+    kinds_in_memory,
+    modalities_in_memory,
+)
+from crispyx._io.paths import resolve_data_path, split_modality
+from crispyx._io.tenx import (
+    TenxMatrix,
+    find_tenx_folder,
+    is_tenx_file,
+    open_tenx_file,
+    read_tenx_folder,
+)
 from crispyx.errors import InputError
 
-Layout = Literal["csr", "csc", "dense"]
-READ_VALUES = 4_000_000  # values of one block read: 32 MB with their indices
+__all__ = ["READ_VALUES", "MatrixSource", "MatrixSummary", "open_file", "open_source"]
 
 
-@dataclass
-class MatrixSummary:
-    """What streaming over a matrix has seen so far.
-
-    Attributes
-    ----------
-    library_sizes : numpy.ndarray (n_cells,) float64
-        Sum of each cell's values, summed in gene order.
-    fractional, negative : tuple (cell, gene, value) or None
-        The first value that is not a whole number, and the first below zero, in storage order.
-    stored_zeros : bool
-        Zeros stand among the stored values.
-    complete : bool
-        The whole matrix has been seen.
-    """
-
-    library_sizes: np.ndarray
-    fractional: tuple[int, int, float] | None = None
-    negative: tuple[int, int, float] | None = None
-    stored_zeros: bool = False
-    complete: bool = False
-
-    @property
-    def looks_like_counts(self) -> bool:
-        """Only non-negative whole numbers, at least one of them above zero."""
-        return not self.offending and bool(self.library_sizes.any())
-
-    @property
-    def offending(self) -> tuple[int, int, float] | None:
-        """A value (cell, gene, value) that cannot be a count, or None."""
-        return self.negative or self.fractional
-
-
-@dataclass
-class MatrixSource:
-    """A cells x genes matrix with the names of its cells and genes.
-
-    Attributes
-    ----------
-    storage : CompressedStorage or DenseStorage
-        The matrix along the axis it is stored by.
-    layout : {"csr", "csc", "dense"}
-        How it is stored.
-    shape : tuple (n_cells, n_genes)
-        Its shape.
-    obs, var : Annotations
-        Cells and genes.
-    path : pathlib.Path or None
-        File; None for an AnnData in memory.
-    element : str
-        ``"X"`` or ``"layers/NAME"``.
-    """
-
-    storage: CompressedStorage | DenseStorage
-    layout: Layout
-    shape: tuple[int, int]
-    obs: Annotations
-    var: Annotations
-    path: Path | None
-    element: str
-    _owner: Any = field(default=None, repr=False)
-
-    @property
-    def where(self) -> str:
-        """File and element, for messages."""
-        return self.storage.where
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the stored values."""
-        return self.storage.dtype
-
-    def identity(self) -> dict[str, Any]:
-        """Return what identifies the input in fingerprints.
-
-        A matrix in memory may change between two calls: each call has an identity of its own, and
-        its results are never reloaded.
-        """
-        known = {"element": self.element, "shape": list(self.shape)}
-        if self.path is None:
-            return {"path": None, "memory": uuid.uuid4().hex, **known}
-        return {**file_identity(self.path), **known}
-
-    def close(self) -> None:
-        """Close the file."""
-        if isinstance(self._owner, h5py.File):
-            self._owner.close()
-
-    def slot(self, name: str, key: str) -> Any:
-        """Return one entry of obsm, uns or another mapping, read whole; None when absent."""
-        if not isinstance(self._owner, h5py.File):
-            return getattr(self._owner, name).get(key)
-        if f"{name}/{key}" not in self._owner:
-            return None
-        from anndata.io import read_elem
-
-        return read_elem(self._owner[f"{name}/{key}"])
-
-    def __enter__(self) -> MatrixSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def empty_summary(self) -> MatrixSummary:
-        """Return the summary of nothing seen yet."""
-        return MatrixSummary(library_sizes=np.zeros(self.shape[0]))
-
-    def native_blocks(
-        self,
-        summary: MatrixSummary | None = None,
-        *,
-        start: int = 0,
-        stop: int | None = None,
-        max_values: int = READ_VALUES,
-        max_major: int = MAX_SEGMENT_MAJOR,
-        n_threads: int = 1,
-    ) -> Iterator[CompressedBlock]:
-        """Yield checked blocks along the stored axis: rows, or columns of a CSC matrix.
-
-        Parameters
-        ----------
-        summary : MatrixSummary or None
-            Updated with every block.
-        start, stop : int
-            Range of the stored axis.
-        max_values, max_major : int
-            Bounds of one block in values and vectors.
-        n_threads : int
-            Threads that add up the library sizes of rows.
-
-        Raises
-        ------
-        InputError
-            NaN or infinity, or a damaged structure; the message names the place.
-        """
-        stop = self.storage.n_major if stop is None else stop
-        for block in self.storage.blocks(start, stop, max_values=max_values, max_major=max_major):
-            self._inspect(block, summary, n_threads)
-            yield block
-        if summary is not None and start == 0 and stop == self.storage.n_major:
-            summary.complete = True
-
-    def row_blocks(
-        self,
-        summary: MatrixSummary | None = None,
-        *,
-        start: int = 0,
-        max_values: int = READ_VALUES,
-        max_rows: int = MAX_SEGMENT_MAJOR,
-        scratch_dir: Path | None = None,
-    ) -> Iterator[CompressedBlock]:
-        """Yield blocks of cells of any layout from cell ``start`` on, values in gene order.
-
-        A CSC matrix is turned around first, in memory or in ``scratch_dir``.
-        """
-        if self.layout != "csc":
-            yield from self.native_blocks(
-                summary, start=start, max_values=max_values, max_major=max_rows
-            )
-            return
-        store = SegmentStore(self.shape[0], scratch_dir)
-        try:
-            for block in self.native_blocks(summary, max_values=max_values):
-                store.append(block)
-            mean = max(1, self.storage.n_stored // max(1, self.shape[0]))
-            step = int(min(max_rows, max(1, max_values // mean)))
-            for begin in range(start, self.shape[0], step):
-                yield store.block(begin, min(begin + step, self.shape[0]))
-        finally:
-            store.close()
-
-    def _inspect(
-        self, block: CompressedBlock, summary: MatrixSummary | None, n_threads: int
-    ) -> None:
-        nonfinite, negative, fractional, zero = kernel.inspect_values(block.values)
-        if nonfinite >= 0:
-            cell, gene = self._place(block, nonfinite)
-            raise InputError(
-                f"{self.where} holds {block.values[nonfinite]} at cell "
-                f"{self.obs.index[cell]!r} (row {cell}), "
-                f"gene {self.var.index[gene]!r} (column {gene}); "
-                "remove or replace such values first"
-            )
-        if summary is None:
-            return
-        summary.stored_zeros |= zero >= 0
-        if fractional >= 0 and summary.fractional is None:
-            summary.fractional = (*self._place(block, fractional), float(block.values[fractional]))
-        if negative >= 0 and summary.negative is None:
-            summary.negative = (*self._place(block, negative), float(block.values[negative]))
-        if self.layout == "csc":
-            normalize_kernel.add_column_totals(block.values, block.minor, summary.library_sizes)
-        else:
-            normalize_kernel.add_row_totals(
-                block.values,
-                block.ptr,
-                summary.library_sizes[block.start : block.stop],
-                n_threads,
-            )
-
-    def _place(self, block: CompressedBlock, position: int) -> tuple[int, int]:
-        major = block.start + int(np.searchsorted(block.ptr, position, side="right")) - 1
-        minor = int(block.minor[position])
-        return (minor, major) if self.layout == "csc" else (major, minor)
-
-    def require_counts(self, summary: MatrixSummary, what: str) -> None:
-        """Raise unless only whole numbers >= 0 have been seen.
-
-        Raises
-        ------
-        InputError
-            Names the first value that is not a count, its cell and its gene.
-        """
-        if summary.offending is not None:
-            cell, gene, value = summary.offending
-            raise InputError(
-                f"{self.where} holds {value:g} at cell {self.obs.index[cell]!r} (row {cell}), "
-                f"column {self.var.index[gene]!r} ({gene}); {what} needs counts: whole numbers >= 0"
-            )
-
-
-def open_source(data: Any, layer: str | None = None) -> MatrixSource:
+def open_source(
+    data: Any,
+    layer: str | None = None,
+    *,
+    modality: str | None = None,
+    feature_type: str | None = None,
+) -> MatrixSource:
     """Open the matrix of a file or of an AnnData without reading it.
 
     Parameters
     ----------
-    data : path, crispyx.AnnData or anndata.AnnData (backed or in memory)
-        What holds the matrix.
+    data : path, crispyx.AnnData, anndata.AnnData or MuData (backed or in memory)
+        What holds the matrix: ``.h5ad``, ``.h5mu`` (``file.h5mu/rna`` names a modality), a 10x
+        ``.h5`` file, or a 10x ``mtx`` folder, which is read into memory.
     layer : str or None
         Layer to use instead of X.
+    modality : str or None
+        Modality of MuData; None takes that of gene expression.
+    feature_type : str or None
+        Kind of features to use, where var names kinds. None takes all features, and of 10x files
+        the genes.
 
     Raises
     ------
     MissingFileError, InputError, InputTypeError
-        No such file; not an h5ad file; no such matrix, or one without cells or genes.
+        No such file; a file of another kind; no such matrix, or one without cells or genes.
+    MemoryBudgetError
+        An ``mtx`` folder that does not fit into memory.
     """
     element = "X" if layer is None else f"layers/{layer}"
+    held = modalities_in_memory(data)
+    if held is not None:
+        data = held[choose_modality(kinds_in_memory(held), modality, "the MuData in memory")]
+        modality = None
     if not isinstance(data, (str, os.PathLike)) and getattr(data, "isbacked", None) is False:
-        return _from_memory(data, layer, element)
-    source = _from_file(resolve_data_path(data), element)
-    if getattr(data, "isbacked", False) and not isinstance(getattr(data, "path", None), Path):
+        _require_no_modality(modality, "an AnnData")
+        return _from_memory(data, layer, element, feature_type)
+    if isinstance(data, (str, os.PathLike)):
+        modality = modality or split_modality(Path(data).expanduser())[1]
+    path = resolve_data_path(data)
+    folder = find_tenx_folder(path)
+    if folder is not None:
+        _require_no_modality(modality, str(folder))
+        return _from_tenx(read_tenx_folder(folder), folder, layer, feature_type, None)
+    source = _from_file(path, element, modality, feature_type)
+    backed = getattr(data, "isbacked", False) and not isinstance(getattr(data, "path", None), Path)
+    if backed and isinstance(source._owner, h5py.File):
         # A backed anndata.AnnData keeps obs and var in memory, where they may have been changed.
         source.obs = FrameAnnotations(data.obs, "obs", str(source.path))
-        source.var = FrameAnnotations(data.var, "var", str(source.path))
+        var = FrameAnnotations(data.var, "var", str(source.path))
+        chosen = source.columns
+        source.var = var if chosen is None else ChosenAnnotations(var, np.flatnonzero(chosen))
     return source
+
+
+def modality_kinds(data: Any) -> tuple[dict[str, set[str]], str]:
+    """Return the modalities of MuData with their kinds of features, and a name for messages.
+
+    There are none in any other data, and none to choose from where the path names one.
+    """
+    held = modalities_in_memory(data)
+    if held is not None:
+        return kinds_in_memory(held), "the MuData in memory"
+    if not isinstance(data, (str, os.PathLike)):
+        if getattr(data, "isbacked", None) is False:
+            return {}, "an AnnData"
+    elif split_modality(Path(data).expanduser())[1] is not None:
+        return {}, str(data)
+    path = resolve_data_path(data)
+    if find_tenx_folder(path) is not None:
+        return {}, str(path)
+    with open_file(path) as file:
+        return kinds_in_file(file, path) if is_mudata_file(file) else {}, str(path)
+
+
+def is_h5ad(path: Path) -> bool:
+    """Tell whether a file holds one AnnData, as an .h5ad file does.
+
+    Raises
+    ------
+    InputError
+        Neither a 10x folder nor an HDF5 file.
+    """
+    if find_tenx_folder(path) is not None:
+        return False
+    with open_file(path) as file:
+        return not is_mudata_file(file) and not is_tenx_file(file)
+
+
+def _require_no_modality(modality: str | None, where: str) -> None:
+    if modality is not None:
+        raise InputError(f"{where} has no modalities ({modality!r} was given); only MuData has")
 
 
 def open_file(path: Path) -> h5py.File:
@@ -292,7 +140,9 @@ def open_file(path: Path) -> h5py.File:
         The file is not HDF5, is cut short, or is open for writing elsewhere.
     """
     if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; give the .h5ad file in it")
+        raise InputError(
+            f"{str(path)!r} is a folder without a 10x matrix (matrix.mtx.gz); give the file in it"
+        )
     recover(path)
     try:
         return h5py.File(path, "r")
@@ -303,46 +153,100 @@ def open_file(path: Path) -> h5py.File:
         ) from error
 
 
-def _from_file(path: Path, element: str) -> MatrixSource:
+def _from_file(
+    path: Path, element: str, modality: str | None, feature_type: str | None
+) -> MatrixSource:
     file = open_file(path)
     try:
-        where = f"{path} [{element}]"
-        for axis in ("obs", "var"):
-            if axis not in file:
-                raise InputError(f"{path} has no {axis!r}; it is not an AnnData (.h5ad) file")
-        if element not in file:
-            layers = list(file["layers"]) if "layers" in file else []
-            there = (["X"] if "X" in file else []) + [f"layer {name!r}" for name in layers]
-            raise InputError(
-                f"{path} has no {element}; it has {', '.join(there) or 'no matrix at all'}"
-            )
-        node = file[element]
-        load_filters(node)
-        obs, var = (file_annotations(file, axis, str(path)) for axis in ("obs", "var"))
-        if isinstance(node, h5py.Dataset):
-            if node.ndim != 2:
-                raise InputError(
-                    f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2"
-                )
-            storage: CompressedStorage | DenseStorage = DenseStorage(node, where)
-            layout: Layout = "dense"
-            shape = (int(node.shape[0]), int(node.shape[1]))
-        else:
-            layout, shape = _sparse_form(node, where)
-            storage = CompressedStorage(
-                node["data"],
-                node["indices"],
-                node["indptr"],
-                *(shape if layout == "csr" else shape[::-1]),
-                where,
-                layout,
-            )
-        source = MatrixSource(storage, layout, shape, obs, var, path, element, file)
-        _check_shape(source, len(obs.index), len(var.index))
-        return source
+        if is_mudata_file(file):
+            modality = choose_modality(kinds_in_file(file, path), modality, str(path))
+            return _from_group(file[f"mod/{modality}"], path, element, feature_type)
+        _require_no_modality(modality, str(path))
+        if is_tenx_file(file):
+            layer = None if element == "X" else element
+            return _from_tenx(open_tenx_file(file, path), path, layer, feature_type, file)
+        return _from_group(file, path, element, feature_type)
     except BaseException:
         file.close()
         raise
+
+
+def _from_group(
+    group: h5py.Group, path: Path, element: str, feature_type: str | None
+) -> MatrixSource:
+    """Open one AnnData of a file."""
+    inside = group.name.strip("/")
+    held = f"{path} [{inside}]" if inside else str(path)
+    for axis in ("obs", "var"):
+        if axis not in group:
+            raise InputError(
+                f"{held} has no {axis!r}; it is not an AnnData (.h5ad), MuData or 10x file"
+            )
+    if element not in group:
+        layers = list(group["layers"]) if "layers" in group else []
+        there = (["X"] if "X" in group else []) + [f"layer {name!r}" for name in layers]
+        raise InputError(
+            f"{held} has no {element}; it has {', '.join(there) or 'no matrix at all'}"
+        )
+    node = group[element]
+    element = f"{inside}/{element}" if inside else element
+    where = f"{path} [{element}]"
+    load_filters(node)
+    obs, var = (file_annotations(group, axis, held) for axis in ("obs", "var"))
+    storage: Storage
+    if isinstance(node, h5py.Dataset):
+        if node.ndim != 2:
+            raise InputError(f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2")
+        storage = DenseStorage(node, where)
+        layout: Layout = "dense"
+        shape = (int(node.shape[0]), int(node.shape[1]))
+    else:
+        layout, shape = _sparse_form(node, where)
+        storage = CompressedStorage(
+            node["data"],
+            node["indices"],
+            node["indptr"],
+            *(shape if layout == "csr" else shape[::-1]),
+            where,
+            layout,
+        )
+    source = MatrixSource(storage, layout, shape, obs, var, path, element, None, group, group.file)
+    _check_shape(source, len(obs.index), len(var.index))
+    chosen = columns_of_kind(var, feature_type, where)
+    if chosen is None:
+        return source
+    return replace(
+        source,
+        storage=choose_columns(storage, layout, chosen),
+        shape=(shape[0], len(chosen)),
+        var=ChosenAnnotations(var, chosen),
+        element=f"{element}, {feature_type}",
+        columns=np.isin(np.arange(shape[1]), chosen),
+    )
+
+
+def _from_tenx(
+    matrix: TenxMatrix,
+    path: Path,
+    layer: str | None,
+    feature_type: str | None,
+    file: h5py.File | None,
+) -> MatrixSource:
+    if layer is not None:
+        raise InputError(f"{matrix.where} is a 10x matrix, which has no layers; leave out layer=")
+    n_cells, n_features = matrix.storage.n_major, matrix.storage.n_minor
+    every = np.arange(n_features)
+    kind = feature_type or matrix.default_kind()
+    chosen = columns_of_kind(matrix.var(every), kind, matrix.where)
+    storage: Storage = matrix.storage
+    if chosen is not None:
+        storage = choose_columns(matrix.storage, "csr", chosen)
+    var = matrix.var(every if chosen is None else chosen)
+    element = "X" if chosen is None else f"X, {kind}"
+    shape = (n_cells, storage.n_minor)
+    source = MatrixSource(storage, "csr", shape, matrix.obs(), var, path, element, None, None, file)
+    _check_shape(source, *shape)
+    return source
 
 
 def _sparse_form(node: h5py.Group, where: str) -> tuple[Layout, tuple[int, int]]:
@@ -359,8 +263,13 @@ def _sparse_form(node: h5py.Group, where: str) -> tuple[Layout, tuple[int, int]]
     return kind, (int(shape[0]), int(shape[1]))  # type: ignore[return-value]
 
 
-def _from_memory(adata: Any, layer: str | None, element: str) -> MatrixSource:
+def _from_memory(
+    adata: Any, layer: str | None, element: str, feature_type: str | None
+) -> MatrixSource:
     where = f"AnnData in memory [{element}]"
+    chosen = columns_of_kind(FrameAnnotations(adata.var, "var", where), feature_type, where)
+    if chosen is not None:
+        adata = adata[:, chosen]
     if layer is not None and layer not in adata.layers:
         raise InputError(f"{where}: no such layer; there are: {', '.join(adata.layers) or 'none'}")
     matrix = adata.X if layer is None else adata.layers[layer]
@@ -373,7 +282,7 @@ def _from_memory(adata: Any, layer: str | None, element: str) -> MatrixSource:
     layout: Layout
     if form in ("csr", "csc"):
         layout = form
-        storage: CompressedStorage | DenseStorage = CompressedStorage(
+        storage: Storage = CompressedStorage(
             matrix.data,
             matrix.indices,
             matrix.indptr,
@@ -387,7 +296,7 @@ def _from_memory(adata: Any, layer: str | None, element: str) -> MatrixSource:
         layout, storage = "dense", DenseStorage(np.asarray(matrix), where)
     obs = FrameAnnotations(adata.obs, "obs", where)
     var = FrameAnnotations(adata.var, "var", where)
-    source = MatrixSource(storage, layout, shape, obs, var, None, element, adata)
+    source = MatrixSource(storage, layout, shape, obs, var, None, element, None, adata)
     _check_shape(source, adata.n_obs, adata.n_vars)
     return source
 

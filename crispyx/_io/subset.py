@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -42,6 +42,20 @@ class Subset:
     cells: np.ndarray
     genes: np.ndarray
     var_columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def whole(cls, source: MatrixSource) -> Subset:
+        """Return the subset that keeps every cell and gene of a source."""
+        n_cells, n_genes = source.shape
+        return cls(np.ones(n_cells, dtype=bool), np.ones(n_genes, dtype=bool))
+
+    def among(self, source: MatrixSource) -> Subset:
+        """Return the same cells and genes among all columns of the source's file."""
+        if source.columns is None:
+            return self
+        genes = source.columns.copy()
+        genes[source.columns] = self.genes
+        return replace(self, genes=genes)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -125,12 +139,18 @@ def fill_subset(
     fingerprint : mapping
         Identity of the result.
     """
-    with _nullable_strings():
-        if isinstance(source._owner, h5py.File):
-            _file_slots(source._owner, target, subset, str(source.path))
-        else:
-            _memory_slots(source._owner, target, subset)
+    cut_slots(target, source, subset)
     write_record(target, fingerprint)
+
+
+def cut_slots(target: h5py.File, source: MatrixSource, subset: Subset) -> None:
+    """Write the kept part of every slot but X; see :func:`fill_subset`."""
+    with _nullable_strings():
+        if isinstance(source._owner, h5py.Group):
+            kept = subset.among(source)
+            _file_slots(source._owner, target, kept, str(source.path))
+        else:
+            _memory_slots(source._owner or source.as_anndata(), target, subset)
 
 
 def bytes_of(source: MatrixSource, subset: Subset, form: MatrixForm) -> int:
@@ -149,12 +169,12 @@ def slot_bytes(source: MatrixSource) -> int:
         if isinstance(node, h5py.Dataset) and name.split("/")[0] != "X":
             sizes.append(node.nbytes or 0)
 
-    if isinstance(source._owner, h5py.File):
+    if isinstance(source._owner, h5py.Group):
         source._owner.visititems(add)
     return sum(sizes)
 
 
-def _file_slots(source: h5py.File, target: h5py.File, subset: Subset, where: str) -> None:
+def _file_slots(source: h5py.Group, target: h5py.File, subset: Subset, where: str) -> None:
     from anndata.io import read_elem, write_elem
 
     if "uns" in source:

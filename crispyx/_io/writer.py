@@ -59,7 +59,7 @@ def completed_h5ad(work: Path, output: Path) -> Iterator[h5py.File]:
         commit(work, output)
 
 
-def copy_slots(source: h5py.File, target: h5py.File, leave_out: Iterable[str] = ()) -> None:
+def copy_slots(source: h5py.Group, target: h5py.File, leave_out: Iterable[str] = ()) -> None:
     """Copy every slot of an AnnData file but X and ``leave_out``, bytes as they are."""
     for slot in SLOTS:
         if slot in source and slot not in leave_out:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from crispyx._io.source import MatrixSource, open_source
+from crispyx._io.source import MatrixSource
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.guide_rules import quantile_flags
 from crispyx._version import __version__
@@ -19,12 +19,11 @@ from crispyx.guides.calls import (
 from crispyx.guides.counts import (
     CalledCounts,
     call_counts,
-    read_tables,
-    require_guide_features,
     require_unique_names,
 )
 from crispyx.guides.decide import call_scores
 from crispyx.guides.fits import warn_about_fits, with_calls
+from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import GuideModel, resolve_model
 from crispyx.guides.score import score_counts
 from crispyx.settings import settings
@@ -46,6 +45,8 @@ def assign(
     layer: str | None = None,
     exposure: str | None = None,
     priors: bool | None = None,
+    feature_type: str = GUIDE_FEATURES,
+    modality: str | None = None,
 ) -> anndata.AnnData:
     r"""Call the guide of every cell from guide UMI counts.
 
@@ -66,8 +67,9 @@ def assign(
 
     Parameters
     ----------
-    path : path, crispyx.AnnData or anndata.AnnData (backed or in memory)
-        Cells x guides UMI counts; CSR, CSC or dense.
+    path : path, crispyx.AnnData, anndata.AnnData or MuData (backed or in memory)
+        Cells x guides UMI counts: ``.h5ad`` (CSR, CSC or dense), ``.h5mu``, a 10x ``.h5`` file or
+        a 10x ``mtx`` folder.
     model : str
         ``umi`` may call several guides in a cell. ``max`` calls one, or none when guides share the
         largest count. ``ratio`` calls one, or several when guides share the largest count.
@@ -98,6 +100,12 @@ def assign(
         too (``"consistent"``, the default) or, as crispat does, at the guide UMIs themselves.
     priors : bool, optional
         ``poisson_gauss``, ``beta2`` and ``beta3``: crispat's priors, unless False.
+    feature_type : str
+        Features to take where var column ``feature_types`` names several kinds. An input without
+        that column is taken whole.
+    modality : str, optional
+        Modality of MuData. None takes the one that holds features of that type, else the only one
+        with ``crispr``, ``guide``, ``gdo`` or ``grna`` in its name.
 
     Returns
     -------
@@ -130,8 +138,9 @@ def assign(
     ------
     InputError
         Model unknown; a parameter out of range or not used by the model; a count that is
-        negative, fractional, infinite or NaN; a barcode or guide name that stands twice; columns
-        that are not guides; no cells or no guides.
+        negative, fractional, infinite or NaN; a barcode or guide name that stands twice; no
+        features of ``feature_type``; modalities among which none stands out; no cells or no
+        guides.
     MissingFileError
         No such file.
 
@@ -157,10 +166,9 @@ def assign(
         priors=priors,
     )
     n_threads = resolve_threads(n_jobs)
-    with open_source(path, layer) as source:
+    with open_guides(path, layer, feature_type=feature_type, modality=modality) as source:
         barcodes, guides = source.obs.index, source.var.index
         require_unique_names(barcodes, guides, source.where)
-        require_guide_features(source)
         if rule.is_mixture:
             counts = call_counts(source, None, settings.engine, n_threads)
             scores = score_counts(counts, rule, barcodes, guides, n_threads)
@@ -171,7 +179,7 @@ def assign(
             called = _call_by_rule(source, rule, n_threads)
             var = guide_table(called, guides)
             warn_without_counts(var, source.where)
-        given_obs, given_var = read_tables(path, source)
+        given_obs, given_var = source.table("obs"), source.table("var")
     obs = cell_table(called, rule, barcodes, guides)
     return _as_anndata(
         called,

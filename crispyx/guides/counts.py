@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import numpy as np
 
-from crispyx._io.elements import read_table
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import MatrixSource
 from crispyx._kernels.layout import CompressedBlock
@@ -16,11 +15,7 @@ from crispyx.errors import InputError
 from crispyx.guides.models import GuideModel
 from crispyx.settings import Engine
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 LARGEST_UINT32 = np.iinfo(np.uint32).max
-GUIDE_FEATURES = "CRISPR Guide Capture"
 
 
 @dataclass(frozen=True)
@@ -85,26 +80,6 @@ def require_unique_names(barcodes: np.ndarray, guides: np.ndarray, where: str) -
                     f"{where}: {what} {name!r} stands in {place}s {first[name]} and {position}; "
                     f"{way_out}"
                 )
-
-
-def require_guide_features(source: MatrixSource) -> None:
-    """Raise when the columns are marked as something else than guides.
-
-    Raises
-    ------
-    InputError
-        var has ``feature_types`` with genes or other features among them.
-    """
-    if "feature_types" not in source.var.columns:
-        return
-    kinds = source.var.column("feature_types")
-    other = sorted({str(kind) for kind in kinds if kind != GUIDE_FEATURES})
-    if other:
-        raise InputError(
-            f"{source.where}: var column 'feature_types' holds {', '.join(map(repr, other))}, "
-            f"guides are {GUIDE_FEATURES!r}; give the guides only: "
-            f"adata[:, adata.var['feature_types'] == {GUIDE_FEATURES!r}]"
-        )
 
 
 def call_counts(
@@ -172,12 +147,3 @@ def _flags(
 def _as_unsigned(block: CompressedBlock) -> np.ndarray:
     wide = block.values.max(initial=0) > LARGEST_UINT32
     return block.values.astype(np.uint64 if wide else np.uint32)
-
-
-def read_tables(data: Any, source: MatrixSource) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return copies of obs and var of what ``source`` was opened from."""
-    import pandas as pd
-
-    if source.path is None:
-        return pd.DataFrame(data.obs).copy(), pd.DataFrame(data.var).copy()
-    return read_table(source.path, "obs"), read_table(source.path, "var")

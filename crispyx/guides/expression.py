@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.annotations import FileAnnotations, FrameAnnotations
+from crispyx._io.copies import copy_group, fill_whole
 from crispyx._io.elements import require_h5ad
+from crispyx._io.modalities import choose_modality, kinds_in_memory, modalities_in_memory
 from crispyx._io.paths import resolve_data_path
 from crispyx._io.record import write_record
-from crispyx._io.source import open_file
+from crispyx._io.source import is_h5ad, open_file, open_source
 from crispyx._io.writer import new_h5ad, write_slot, write_slots, write_uns
 from crispyx._run.fingerprint import file_identity
 from crispyx.errors import InputError
@@ -31,7 +33,9 @@ class Expression:
     Attributes
     ----------
     path : pathlib.Path or None
-        The file.
+        The file, or 10x folder.
+    data : path or None
+        What was given, when it is another file than an .h5ad.
     adata : anndata.AnnData or None
         The AnnData in memory, when there is no file.
     barcodes : numpy.ndarray (n_cells,) str
@@ -43,6 +47,7 @@ class Expression:
     """
 
     path: Path | None
+    data: Any
     adata: Any
     barcodes: np.ndarray
     columns: list[str]
@@ -57,7 +62,10 @@ class Expression:
         """Return what identifies the input; memory has no identity that outlives the process."""
         if self.path is None:
             return {"path": None, "memory": id(self.adata)}
-        return file_identity(self.path)
+        if self.data is None:
+            return file_identity(self.path)
+        with open_source(self.data) as source:
+            return source.identity()
 
 
 def open_expression(data: Any) -> Expression:
@@ -68,16 +76,25 @@ def open_expression(data: Any) -> Expression:
     InputError
         Not an h5ad file; no cells; a barcode that stands twice.
     """
+    modalities = modalities_in_memory(data)
+    if modalities is not None:
+        kinds = kinds_in_memory(modalities)
+        data = modalities[choose_modality(kinds, None, "the MuData in memory")]
     if getattr(data, "isbacked", None) is False:
         obs = FrameAnnotations(data.obs, "obs", "the AnnData in memory")
-        found = Expression(None, data, obs.index, obs.columns, data.obs.index.name)
+        found = Expression(None, None, data, obs.index, obs.columns, data.obs.index.name)
     else:
         path = resolve_data_path(data)
-        require_h5ad(path)
-        with open_file(path) as file:
-            stored = FileAnnotations(file["obs"], "obs", str(path))
-            index_name = file["obs"].attrs.get("_index", "_index")
-            found = Expression(path, None, stored.index, stored.columns, index_name)
+        if is_h5ad(path):
+            require_h5ad(path)
+            with open_file(path) as file:
+                stored = FileAnnotations(file["obs"], "obs", str(path))
+                index_name = file["obs"].attrs.get("_index", "_index")
+                found = Expression(path, None, None, stored.index, stored.columns, index_name)
+        else:
+            with open_source(data) as source:
+                name = source.table("obs").index.name
+                found = Expression(path, data, None, source.obs.index, source.obs.columns, name)
     if not len(found.barcodes):
         raise InputError(f"{found.where} has no cells; there is nothing to join")
     require_unique_names(found.barcodes, np.empty(0, dtype=object), found.where)
@@ -111,7 +128,7 @@ def write_joined(
         if cells.path is None:
             _write_memory(cells.adata, target, added)
         else:
-            _copy_file(cells.path, target)
+            _copy(cells, target)
             _add_columns(target["obs"], added)
         for name, value in uns.items():
             write_uns(target, name, value)
@@ -120,13 +137,14 @@ def write_joined(
         write_record(target, identity)
 
 
-def _copy_file(path: Path, target: h5py.File) -> None:
-    with open_file(path) as source:
-        for name in source:
-            if name in target:
-                del target[name]
-            # Files of anndata before 0.8 refer from obs and var columns to their categories.
-            source.copy(name, target, expand_refs=True)
+def _copy(cells: Expression, target: h5py.File) -> None:
+    if cells.data is not None:
+        with open_source(cells.data) as source:
+            fill_whole(target, source)
+    else:
+        assert cells.path is not None  # not in memory
+        with open_file(cells.path) as file:
+            copy_group(file, target)
 
 
 def _add_columns(obs: h5py.Group, added: pd.DataFrame) -> None:

@@ -16,8 +16,15 @@ from crispyx._version import __version__
 from crispyx.data.ondisk import AnnData
 from crispyx.errors import CrispyxWarning, InputError
 from crispyx.guides.expression import Expression, open_expression, write_joined
-from crispyx.guides.matching import Calls, carried_perturbations, match_cells, read_calls
-from crispyx.guides.targets import resolve_targets
+from crispyx.guides.held import Calls, read_calls
+from crispyx.guides.matching import (
+    CONSTRUCT_COLUMNS,
+    carried_constructs,
+    carried_perturbations,
+    match_cells,
+    positions_of,
+)
+from crispyx.guides.targets import column_targets, resolve_targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +44,8 @@ class JoinSummary:
     n_matched : int
         Those among them that the calls have, the sum of the next three.
     n_one_guide, n_several_guides, n_no_guide : int
-        Matched cells by the number of their guides; only the first have a perturbation.
+        Matched cells by the number of their guides; only the first have a perturbation. With
+        constructs, the first are those of class ``single`` or ``pair``.
     n_not_in_calls : int
         Cells of the expression data that the calls lack.
     n_only_in_calls : int
@@ -59,7 +67,7 @@ def add_to(
     *,
     perturbation_column: str = "perturbation",
     guide_column: str = "guide",
-    targets: Mapping[str, str] | Callable[[str], str] | None = None,
+    targets: Mapping[str, str] | Callable[[str], str] | str | None = None,
     control_guides: Iterable[str] | Callable[[str], bool] | None = None,
     control_label: str = "non-targeting",
     membership: str | None = None,
@@ -71,25 +79,36 @@ def add_to(
 ) -> AnnData:
     """Write a copy of an expression file with the guide and the perturbation of every cell in obs.
 
-    Cells are matched by barcode and keep their order. Only a cell with exactly one guide gets a
-    perturbation: in cells with several guides (of one target, too), with none, or unknown to the
-    calls it is missing, so that no comparison uses them. The matrix is copied, never loaded.
+    Cells are matched by barcode and keep their order; when no barcode agrees, a suffix ``-1`` of
+    one side is left out. Only a cell with exactly one guide gets a perturbation: in cells with
+    several guides (of one target, too), with none, or unknown to the calls it is missing, so that
+    no comparison uses them. The matrix is copied, never loaded.
+
+    Where :func:`crispyx.guides.constructs` has been and ``targets`` is not given, the perturbation
+    is the target of the cell's construct, in cells of class ``single`` and ``pair``.
 
     Parameters
     ----------
-    expression : path, crispyx.AnnData or anndata.AnnData (backed or in memory)
-        Cells x genes.
-    calls : path, crispyx.AnnData or anndata.AnnData
-        What :func:`crispyx.guides.assign` returned, or a file of it.
+    expression : path, crispyx.AnnData, anndata.AnnData or MuData (backed or in memory)
+        Cells x genes: ``.h5ad``, ``.h5mu``, a 10x ``.h5`` file or a 10x ``mtx`` folder. Of the last
+        three the copy holds gene expression only.
+    calls : path, crispyx.AnnData, anndata.AnnData, pyarrow.RecordBatch, pyarrow.Table or DataFrame
+        What :func:`crispyx.guides.assign` or :func:`crispyx.guides.decide` returned, or a file of
+        it in any format of :func:`crispyx.guides.write_calls`. Tables of one row per call and Cell
+        Ranger's table list cells with a call only: other cells count as not in the calls.
     perturbation_column : str
         obs column for the perturbation.
     guide_column : str
         obs column for the guide.
-    targets : mapping from guide to target, or callable, optional
-        Perturbation of a guide; None takes the guide's own name. It must know every guide but the
-        control guides.
+    targets : mapping from guide to target, callable, or str, optional
+        Perturbation of a guide, for every guide but the control guides; a str names a var column of
+        the calls. None takes the constructs where they are known, else the var column ``target`` or
+        ``target_gene_name`` (of Cell Ranger's feature reference) where it is complete, else the
+        guide's own name. A control label in such a column may differ in case and in ``_`` for
+        ``-``.
     control_guides : list of str, or callable from guide to bool, optional
-        Guides whose perturbation is ``control_label``, whatever ``targets`` says.
+        Guides whose perturbation is ``control_label``, whatever ``targets`` says. With constructs
+        the table of constructs names the control.
     control_label : str
         Label of the control.
     membership : str, optional
@@ -116,16 +135,19 @@ def add_to(
         The copy. Its obs has five more columns: the guide and the perturbation (categorical), both
         missing without exactly one guide; ``guide_umi`` (nullable uint32 or uint64), its UMIs,
         idem; ``n_guides_detected`` (nullable uint8 or wider), missing for a cell the calls do not
-        have; ``is_multi_infected`` (bool). ``uns["crispyx_guides_join"]`` holds the numbers that
-        :func:`join_summary` returns, with the names of the columns and of the model.
+        have; ``is_multi_infected`` (bool). With constructs also ``construct`` and ``guide_class``,
+        and in a pair the guide is that with the most UMIs. ``uns["crispyx_guides_join"]`` holds the
+        numbers that :func:`join_summary` returns, with the names of the columns and of the model,
+        and the suffix that was left out of barcodes.
 
     Raises
     ------
     InputError
         No barcode in common, or one that stands twice; obs columns that exist already; a guide
-        without target; an unknown control guide.
+        without target; an unknown control guide; ``membership`` of a table that names one guide of
+        a cell with several.
     MissingColumnError
-        ``calls`` is not what ``assign`` returns.
+        ``calls`` are no calls.
     OutputExistsError
         The output is another file's result, or none of crispyx.
 
@@ -136,11 +158,27 @@ def add_to(
     """
     cells = open_expression(expression)
     called = read_calls(calls)
-    _check_columns(cells, perturbation_column, guide_column, overwrite=overwrite)
-    target_of = resolve_targets(called.guides, targets, control_guides, control_label)
-    added, counts = match_cells(
-        cells.barcodes, called, target_of, (perturbation_column, guide_column), cells.where
+    by_construct = targets is None and called.has_constructs
+    label_columns = (perturbation_column, guide_column)
+    _check_columns(
+        cells, label_columns, CONSTRUCT_COLUMNS if by_construct else (), overwrite=overwrite
     )
+    target_of = None
+    if not by_construct:
+        controls = _controls_among(called, control_guides)
+        if targets is None or isinstance(targets, str):
+            targets = column_targets(
+                called.guides, called.var, targets, control_label, called.where
+            )
+        target_of = resolve_targets(called.guides, targets, controls, control_label)
+    elif control_guides is not None:
+        raise InputError(
+            f"{called.where}: the perturbation comes from column 'target' of the constructs, which "
+            f"control_guides= does not change; give their constructs the target {control_label!r}, "
+            "or give targets= to join by guide"
+        )
+    position, suffix = positions_of(cells.barcodes, called, cells.where)
+    added, counts = match_cells(cells.barcodes, called, target_of, label_columns, position)
     summary = JoinSummary(**counts)
     _warn(summary, added[perturbation_column], control_label)
     output = _output(cells, output_path, output_dir, data_name)
@@ -151,12 +189,15 @@ def add_to(
         "guide_column": guide_column,
         "control_label": control_label,
         "model": called.model,
+        "suffix_left_out": suffix,
     }
     uns: dict[str, Any] = {NAME: {**asdict(summary), **names, "version": __version__}}
     obsm = {}
     if membership is not None:
-        obsm[membership], uns[f"{membership}_names"] = carried_perturbations(
-            cells.barcodes, called, target_of
+        obsm[membership], uns[f"{membership}_names"] = (
+            carried_constructs(called, position)
+            if target_of is None
+            else carried_perturbations(called, target_of, position)
         )
     content = {"membership": membership, "calls": _digest(added, *obsm.values())}
     identity = fingerprint(SUFFIX, cells.identity(), {**names, **content})
@@ -185,15 +226,23 @@ def join_summary(data: Any) -> JoinSummary:
     return JoinSummary(**{field.name: int(found[field.name]) for field in fields(JoinSummary)})
 
 
+def _controls_among(called: Calls, control_guides: Any) -> Any:
+    """Leave out control guides that a table of calls does not list because no cell has them."""
+    listed = isinstance(control_guides, Iterable) and not isinstance(control_guides, str | bytes)
+    if not called.is_table or not listed:
+        return control_guides
+    return [guide for guide in map(str, control_guides) if guide in set(called.guides)]
+
+
 def _check_columns(
-    cells: Expression, perturbation_column: str, guide_column: str, *, overwrite: bool
+    cells: Expression, label_columns: tuple[str, str], others: tuple[str, ...], *, overwrite: bool
 ) -> None:
-    names = [perturbation_column, guide_column, *Calls.COLUMNS]
+    names = [*label_columns, *Calls.COLUMNS, *others]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(
             f"the obs column {repeated[0]!r} would be written twice; give other names with "
-            f"perturbation_column= and guide_column= (taken: {', '.join(map(repr, Calls.COLUMNS))})"
+            f"perturbation_column= and guide_column= (taken: {', '.join(map(repr, names[2:]))})"
         )
     if cells.index_name in names:
         raise InputError(

@@ -2,103 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crispyx._io.annotations import as_text, plain_column
-from crispyx._io.elements import element_names, read_element, read_table
-from crispyx._io.paths import resolve_data_path
-from crispyx.errors import InputError, MissingColumnError
-from crispyx.guides.counts import require_unique_names
+from crispyx._io.annotations import plain_column
+from crispyx.errors import InputError
+from crispyx.guides.held import Calls
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NEEDED = ("guide_id", "umi_count", "is_unassigned", "is_multi_infected", "n_guides_detected")
 SHOWN = 3
+SUFFIX = "-1"  # of Cell Ranger's only lane
+CONSTRUCT_COLUMNS = ("construct", "guide_class")
+ONE = ("single", "pair")
 
 
-@dataclass(frozen=True)
-class Calls:
-    """The calls of every cell.
+def positions_of(barcodes: np.ndarray, calls: Calls, where: str) -> tuple[np.ndarray, str]:
+    """Return where the calls of every cell are, and what was left out to find them.
 
-    Attributes
+    Barcodes are compared as they are. Only when none agrees, a suffix ``-1`` that one side has and
+    the other has not is left out.
+
+    Parameters
     ----------
-    table : pandas.DataFrame
-        obs of what ``assign`` returned.
     barcodes : numpy.ndarray (n_cells,) str
-        Its index, unique.
-    guides : numpy.ndarray (n_guides,) str
-        All guides, called or not.
-    model : str
-        Assignment model; ``"unknown"`` when the calls do not say.
-    path : pathlib.Path or None
-        Their file; None for calls in memory.
+        Cells of the expression data, unique.
+    calls : Calls
+        Calls of some or all of them.
     where : str
-        File, for messages.
-    adata : anndata.AnnData or None
-        The calls in memory, if they are.
-    """
+        The expression data, for messages.
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("guide_umi", "n_guides_detected", "is_multi_infected")
-
-    table: pd.DataFrame
-    barcodes: np.ndarray
-    guides: np.ndarray
-    model: str
-    path: Path | None
-    where: str
-    adata: Any
-
-    def assigned(self) -> Any:
-        """Return the layer of calls, cells x guides."""
-        if self.adata is not None:
-            return self.adata.layers["assigned"]
-        assert self.path is not None  # not in memory
-        return read_element(self.path, "layers/assigned")
-
-
-def read_calls(calls: Any) -> Calls:
-    """Return the calls held by a file or an AnnData.
+    Returns
+    -------
+    position : numpy.ndarray (n_cells,) int64
+        Row among the calls, -1 for none.
+    suffix : str
+        ``"-1"``, or empty.
 
     Raises
     ------
-    MissingColumnError
-        Not what ``assign`` returns.
     InputError
-        A barcode or guide that stands twice.
+        No barcode in common.
     """
-    if getattr(calls, "isbacked", None) is False:
-        path, where, adata = None, "the calls in memory", calls
-        table, guides, noted = calls.obs, calls.var_names, calls.uns.get("crispyx_guides", {})
-    else:
-        path, adata = resolve_data_path(calls), None
-        where = str(path)
-        table, guides = read_table(path, "obs"), read_table(path, "var").index
-        has_note = "crispyx_guides" in element_names(path, "uns")
-        noted = read_element(path, "uns/crispyx_guides") if has_note else {}
-    missing = [name for name in NEEDED if name not in table.columns]
-    if missing:
-        raise MissingColumnError(
-            f"obs of {where} has no {', '.join(map(repr, missing))}; give what "
-            "crispyx.guides.assign returned as calls"
-        )
-    barcodes, guide_names = (as_text(np.asarray(names)) for names in (table.index, guides))
-    require_unique_names(barcodes, guide_names, where)
-    return Calls(
-        table, barcodes, guide_names, str(noted.get("model", "unknown")), path, where, adata
+    import pandas as pd
+
+    position = pd.Index(calls.barcodes).get_indexer(pd.Index(barcodes))
+    if (position >= 0).any():
+        return position, ""
+    ours, theirs = (
+        pd.Index([name.removesuffix(SUFFIX) for name in names])
+        for names in (barcodes, calls.barcodes)
     )
+    if ours.is_unique and theirs.is_unique:
+        position = theirs.get_indexer(ours)
+    if not (position >= 0).any():
+        raise InputError(_nothing_in_common(barcodes, calls, where))
+    return position, SUFFIX
 
 
 def match_cells(
     barcodes: np.ndarray,
     calls: Calls,
-    target_of: dict[str, str],
+    target_of: dict[str, str] | None,
     names: tuple[str, str],
-    where: str,
+    position: np.ndarray,
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the columns to add for every cell, and how many cells went which way.
 
@@ -108,31 +77,34 @@ def match_cells(
         Cells of the expression data, unique.
     calls : Calls
         Calls of some or all of them.
-    target_of : dict
-        Perturbation of every guide.
+    target_of : dict or None
+        Perturbation of every guide; None takes the constructs that the calls hold.
     names : tuple (perturbation_column, guide_column)
         Names of the two label columns.
-    where : str
-        The expression data, for messages.
+    position : numpy.ndarray (n_cells,) int64
+        Of :func:`positions_of`.
 
     Raises
     ------
     InputError
-        No barcode in common; a call of a guide the calls do not list.
+        A call of a guide the calls do not list.
     """
     import pandas as pd
 
-    position = pd.Index(calls.barcodes).get_indexer(pd.Index(barcodes))
     matched = position >= 0
-    if not matched.any():
-        raise InputError(_nothing_in_common(barcodes, calls, where))
-    several = matched & calls.table["is_multi_infected"].to_numpy(bool)[position]
+    multi = matched & calls.table["is_multi_infected"].to_numpy(bool)[position]
     none = matched & calls.table["is_unassigned"].to_numpy(bool)[position]
+    several = multi
+    if target_of is None:
+        classes = plain_column(calls.table["guide_class"])[position]
+        several = matched & ~none & ~np.isin(classes.astype(str), ONE)
     one = matched & ~several & ~none
-    guide = np.full(len(barcodes), None, dtype=object)
-    guide[one] = plain_column(calls.table["guide_id"])[position[one]]
-    _require_listed(guide, one, target_of, barcodes, calls)
-    perturbation = np.array([target_of.get(name) for name in guide], dtype=object)
+    guide = _labels(calls, "guide_id", position, one)
+    if target_of is None:
+        perturbation = _labels(calls, "target", position, one)
+    else:
+        _require_listed(guide, one, target_of, barcodes, calls)
+        perturbation = np.array([target_of.get(name) for name in guide], dtype=object)
     umi = _taken(calls.table["umi_count"], position, np.uint32)
     umi[~one] = pd.NA
     added = pd.DataFrame(
@@ -141,10 +113,13 @@ def match_cells(
             names[1]: pd.Categorical(guide),
             "guide_umi": umi,
             "n_guides_detected": _taken(calls.table["n_guides_detected"], position, np.uint8),
-            "is_multi_infected": several,
+            "is_multi_infected": multi,
         },
         index=pd.Index(barcodes),
     )
+    if target_of is None:
+        for name in CONSTRUCT_COLUMNS:
+            added[name] = pd.Categorical(_labels(calls, name, position, matched))
     n_matched = int(matched.sum())
     return added, {
         "n_cells": len(barcodes),
@@ -157,14 +132,21 @@ def match_cells(
     }
 
 
+def _labels(calls: Calls, name: str, position: np.ndarray, use: np.ndarray) -> np.ndarray:
+    """Return a column of the calls for the cells in use, None elsewhere."""
+    labels = np.full(len(position), None, dtype=object)
+    labels[use] = plain_column(calls.table[name])[position[use]]
+    return labels
+
+
 def carried_perturbations(
-    barcodes: np.ndarray, calls: Calls, target_of: dict[str, str]
+    calls: Calls, target_of: dict[str, str], position: np.ndarray
 ) -> tuple[Any, np.ndarray]:
     """Return every perturbation of every cell, one or several.
 
     Parameters
     ----------
-    barcodes, calls, target_of
+    calls, target_of, position
         As in :func:`match_cells`.
 
     Returns
@@ -174,25 +156,48 @@ def carried_perturbations(
     names : numpy.ndarray (n_perturbations,) str
         In order of first appearance among the guides.
     """
-    import pandas as pd
     from scipy import sparse
 
     names = list(dict.fromkeys(target_of[guide] for guide in calls.guides))
     column = {name: at for at, name in enumerate(names)}
-    assigned = sparse.csr_matrix(calls.assigned()).tocoo()
-    position = pd.Index(barcodes).get_indexer(pd.Index(calls.barcodes))
     target = np.array([column[target_of[guide]] for guide in calls.guides])
-    kept = (position[assigned.row] >= 0) & (assigned.data != 0)
+    assigned = sparse.csr_matrix(calls.assigned())
+    matched = np.flatnonzero(position >= 0)
+    found = assigned[position[matched]].tocoo()
+    kept = found.data != 0
     carried = sparse.csr_matrix(
         (
             np.ones(int(kept.sum()), dtype=np.uint8),
-            (position[assigned.row[kept]], target[assigned.col[kept]]),
+            (matched[found.row[kept]], target[found.col[kept]]),
         ),
-        shape=(len(barcodes), len(names)),
+        shape=(len(position), len(names)),
     )
     carried.sum_duplicates()
     carried.data[:] = 1
     return carried, np.array(names, dtype=object)
+
+
+def carried_constructs(calls: Calls, position: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return the targets of every construct of every cell; see :func:`carried_perturbations`."""
+    from scipy import sparse
+
+    carried, targets = calls.constructs()
+    names = list(dict.fromkeys(targets))
+    column = {name: at for at, name in enumerate(names)}
+    of_target = sparse.csr_matrix(
+        (
+            np.ones(len(targets), dtype=np.uint8),
+            (np.arange(len(targets)), [column[target] for target in targets]),
+        ),
+        shape=(len(targets), len(names)),
+    )
+    matched = np.flatnonzero(position >= 0)
+    found = (sparse.csr_matrix(carried)[position[matched]] @ of_target).tocoo()
+    ones = np.ones(found.nnz, dtype=np.uint8)
+    joined = sparse.csr_matrix(
+        (ones, (matched[found.row], found.col)), shape=(len(position), len(names))
+    )
+    return joined, np.array(names, dtype=object)
 
 
 def _taken(column: pd.Series, position: np.ndarray, smallest: type) -> Any:

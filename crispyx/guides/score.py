@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crispyx._io.atomic import atomic_path
-from crispyx._io.source import open_source
 from crispyx._run.threads import resolve_threads
 from crispyx._version import __version__
 from crispyx.errors import InputError, MissingFileError
+from crispyx.guides.arrow_files import arrow_kind, read_arrow, write_arrow
 from crispyx.guides.counts import (
     CalledCounts,
     call_counts,
-    require_guide_features,
     require_unique_names,
 )
 from crispyx.guides.fits import fit_guides, warn_about_fits
+from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import MIXTURES, GuideModel, resolve_model
 from crispyx.settings import settings
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 METADATA = b"crispyx_guide_scores"
 FORMAT = 1
-PARQUET_SUFFIXES = (".parquet", ".pq")
-ARROW_SUFFIXES = (".arrow", ".feather")
 
 
 @dataclass(frozen=True)
@@ -128,21 +125,8 @@ class ScoreResult:
             Another suffix.
         """
         path = Path(path)
-        kind = _kind(path)
-        table = self._table()
-        with atomic_path(path) as work:
-            if kind == "parquet":
-                import pyarrow.parquet as pq
-
-                pq.write_table(table, work)
-            else:
-                import pyarrow as pa
-
-                with (
-                    pa.OSFile(str(work), "wb") as file,
-                    pa.ipc.new_file(file, table.schema) as writer,
-                ):
-                    writer.write_table(table)
+        arrow_kind(path)
+        write_arrow(self._table(), path)
         return path
 
     @classmethod
@@ -157,10 +141,10 @@ class ScoreResult:
             Another suffix, or a file of another kind.
         """
         path = Path(path)
-        kind = _kind(path)
+        arrow_kind(path)
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file; write it with ScoreResult.save")
-        table = _read(path, kind)
+        table = read_arrow(path)
         metadata = (table.schema.metadata or {}).get(METADATA)
         if metadata is None:
             raise InputError(f"{path}: holds no guide scores; write them with ScoreResult.save")
@@ -206,13 +190,15 @@ def score(
     layer: str | None = None,
     exposure: str | None = None,
     priors: bool | None = None,
+    feature_type: str = GUIDE_FEATURES,
+    modality: str | None = None,
 ) -> ScoreResult:
     """Fit a mixture to every guide and keep the posteriors, so that calls can be decided at will.
 
     Parameters
     ----------
-    path : path, crispyx.AnnData or anndata.AnnData (backed or in memory)
-        Cells x guides UMI counts; CSR, CSC or dense.
+    path
+        Cells x guides UMI counts, see :func:`assign`.
     model : str
         A mixture: ``poisson_gauss``, ``gauss``, ``poisson``, ``neg_binomial``, ``binomial``,
         ``beta2`` or ``beta3``; see :func:`assign`.
@@ -220,7 +206,7 @@ def score(
         Threads; see :func:`assign`.
     layer : str, optional
         Layer that holds the counts; None takes X.
-    exposure, priors
+    exposure, priors, feature_type, modality
         See :func:`assign`.
 
     Returns
@@ -245,10 +231,9 @@ def score(
         )
     rule = resolve_model(model, exposure=exposure, priors=priors)
     n_threads = resolve_threads(n_jobs)
-    with open_source(path, layer) as source:
+    with open_guides(path, layer, feature_type=feature_type, modality=modality) as source:
         barcodes, guides = source.obs.index, source.var.index
         require_unique_names(barcodes, guides, source.where)
-        require_guide_features(source)
         counts = call_counts(source, None, settings.engine, n_threads)
         scores = score_counts(counts, rule, barcodes, guides, n_threads)
         warn_about_fits(scores.fits, source.where)
@@ -267,28 +252,6 @@ def score_counts(
     return ScoreResult(
         rule.rule, rule.fit_parameters, barcodes, guides, fits, __version__, counts, log_odds
     )
-
-
-def _kind(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in PARQUET_SUFFIXES:
-        return "parquet"
-    if suffix in ARROW_SUFFIXES:
-        return "arrow"
-    raise InputError(f"{path}: the suffix says the format; give .parquet or .arrow")
-
-
-def _read(path: Path, kind: str) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if kind == "parquet":
-            return pq.read_table(path)
-        with pa.memory_map(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a complete {kind} file ({error})") from error
 
 
 def _from_table(table: pa.Table, described: dict[str, Any], path: Path) -> ScoreResult:
