@@ -61,6 +61,8 @@ class Case:
         Key of ``Screen.files``; ``"guides"`` for guide counts.
     peer : str
         The other tool.
+    threads : int
+        Threads of both.
     parameters : mapping
         Parameters of the job beyond columns and labels.
     slow : bool
