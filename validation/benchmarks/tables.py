@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from validation.benchmarks.cases import PUBLISHED
+from validation.benchmarks.cases import MIXTURES, PUBLISHED
 from validation.benchmarks.comparison import OK, Comparison
 from validation.benchmarks.job import OURS
 
@@ -106,7 +106,7 @@ def fit_table(comparisons: Iterable[Comparison], peer: str) -> str:
     rows = []
     for (model, data, threads), one in found.items():
         base = found.get((WITHOUT_FIT, data, threads))
-        if base is None or model == WITHOUT_FIT:
+        if base is None or model not in MIXTURES:
             continue
         times = [_beyond(one, base, tool) for tool in (OURS, peer)]
         ours, theirs = times
