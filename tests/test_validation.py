@@ -26,7 +26,13 @@ from validation.benchmarks.runs import LAUNCHER, Run, collect, late_imports, per
 from validation.benchmarks.screens import Screen
 from validation.benchmarks.session import Session
 from validation.benchmarks.store import Store
-from validation.benchmarks.tables import fit_table, markdown_table, number, time_table
+from validation.benchmarks.tables import (
+    fit_table,
+    markdown_table,
+    number,
+    published_table,
+    time_table,
+)
 from validation.benchmarks.tools import load_adapter
 from validation.cache import new_folder
 from validation.command import main
@@ -169,6 +175,17 @@ def test_a_fit_is_what_a_model_takes_beyond_the_rule_without_one() -> None:
     ]
 
 
+def test_the_published_rule_and_the_defaults_stand_in_columns_of_their_own() -> None:
+    def found(peer: str, value: float) -> Comparison:
+        agreed = {"Jaccard ours and published": value, f"Jaccard {peer} and published": 0.25}
+        return Comparison("max", "guides", "schraivogel", peer, 1, runs(1), (), agreed)
+
+    rows = [found("kaichi", 0.5), found("published", 1.0), found("crispat", 0.75)]
+    (row,) = published_table(rows).splitlines()[2:]
+    assert row == "| max | 1.00000 | 0.50000 | 0.25000 | 0.25000 |"
+    assert published_table(rows[::-1]).splitlines()[2:] == [row]
+
+
 def test_the_page_names_what_another_tool_does_better() -> None:
     store = Store(Path("unused"), {"memory": "16 GiB"}, ["python -m validation bench all"])
     for found in (compared(runs(1), runs(9)), compared(runs(4), runs(2), "illico")):
@@ -301,11 +318,11 @@ def test_turns_alternate_and_what_is_kept_is_not_run_again(small_session) -> Non
     assert len(done) == 10
 
 
-def test_what_takes_minutes_is_run_when_asked_for(small_session) -> None:
+def test_what_takes_another_tool_minutes_is_run_when_asked_for(small_session) -> None:
     running, done = small_session
     case = Case("wilcoxon, log CSR", "wilcoxon", "M", "log_csr", "pdex", 2, slow=True)
     running.run([case])
-    assert done == []
+    assert done == [OURS, OURS]  # the first one warms up
     assert "--slow" in running.store.comparisons[case.identity].state
     running.slow = True
     running.run([case])

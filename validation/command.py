@@ -108,8 +108,8 @@ def _command(options: argparse.Namespace) -> str:
 
 def _write(store: Store, cache: Path, folder: Path) -> None:
     """Write page and plot of all that is kept."""
-    named = dict.fromkeys(found.data for found in store.comparisons.values())
-    screens = {name: screen(name, cache) for name in named if name in SCREENS}
+    named = dict.fromkeys(found.data for found in store.comparisons.values() if found.on_screen)
+    screens = {name: screen(name, cache) for name in named}
     plot_ratios(store.comparisons.values(), folder / f"{RESULTS}.svg")
     text = page(store, screens, f"{RESULTS}.svg")
     (folder / f"{RESULTS}.md").write_text(text, encoding="utf-8")

@@ -14,11 +14,8 @@ PUBLISHED = "published"
 ALONE = "alone"
 WITHOUT_PROCESS = (PUBLISHED, ALONE)
 ALL_PEERS = ("crispyx", "illico", "pdex", "scanpy", "crispat", "kaichi", *WITHOUT_PROCESS)
-MODELS = (
-    "umi",
-    "max",
-    "ratio",
-    "quantiles",
+RULES = ("umi", "max", "ratio", "quantiles")
+MIXTURES = (
     "poisson_gauss",
     "gauss",
     "poisson",
@@ -27,6 +24,7 @@ MODELS = (
     "beta2",
     "beta3",
 )
+MODELS = (*RULES, *MIXTURES)
 # crispat calls at another posterior, or predicts at another exposure than it fits.
 CRISPAT_RULE: Mapping[str, Mapping[str, Any]] = {
     "poisson_gauss": {"min_confidence": 0.5},
@@ -61,6 +59,8 @@ class Case:
         Key of ``Screen.files``; ``"guides"`` for guide counts.
     peer : str
         The other tool.
+    threads : int
+        Threads of both.
     parameters : mapping
         Parameters of the job beyond columns and labels.
     slow : bool

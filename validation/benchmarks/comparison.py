@@ -56,6 +56,11 @@ class Comparison:
         return self.operation, self.case, self.data, self.peer, self.threads
 
     @property
+    def on_screen(self) -> bool:
+        """Whether the data are a screen that was there, not guide counts."""
+        return self.operation != "guides" and bool(self.ours or self.theirs)
+
+    @property
     def complete(self) -> bool:
         """Whether both tools did it in every turn."""
         runs = (*self.ours, *self.theirs)
@@ -92,7 +97,7 @@ class Comparison:
             bad = next((run for run in runs if run.status != OK), None)
             if bad is not None:
                 states.append(f"{name}: {bad.error if bad.status == 'over time' else bad.status}")
-        return "; ".join(states) or (OK if self.ours else self.note or "not run")
+        return "; ".join(states) or self.note or (OK if self.ours else "not run")
 
     def encode(self) -> dict[str, Any]:
         """Return JSON values."""

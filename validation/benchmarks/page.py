@@ -19,6 +19,7 @@ from validation.benchmarks.tables import (
     tool_name,
 )
 from validation.machine import was_busy
+from validation.peers.catalog import load_peers
 
 TITLES = {
     "wilcoxon": "Wilcoxon rank-sum test, all perturbations",
@@ -43,8 +44,7 @@ SCATTER = """\
     """
 AGREEMENT = """\
     *max dp*, *max dz*: largest absolute difference over all (perturbation, gene) pairs; *NaN on one
-    side*: share of pairs that only one of the tools tests. pdex corrects for continuity, which its
-    difference shows. scanpy stores scores as float32.
+    side*: share of pairs that only one of the tools tests; *max dx*: largest difference of values.
     """
 
 
@@ -64,7 +64,7 @@ def page(store: Store, screens: Mapping[str, Screen], plot: str) -> str:
         if found:
             sections += [f"## {title}", time_table(found)]
             sections += _guides(found) if operation == "guides" else []
-    sections += ["## How to read the agreement", _paragraph(AGREEMENT)]
+    sections += ["## How to read the agreement", _paragraph(AGREEMENT), _notes(store)]
     sections += _worse(store)
     sections += _projection(store, screens)
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -84,6 +84,13 @@ def _machine(store: Store) -> str:
     version = next((run.version for run in ours), "")
     facts = {"crispyx": version, **store.machine}
     return "\n".join(f"* {name}: {value}" for name, value in facts.items() if value)
+
+
+def _notes(store: Store) -> str:
+    """Return what to know about the tools that were run."""
+    shown = {found.peer: tool_name(found) for found in store.comparisons.values() if found.theirs}
+    notes = {shown[name]: peer.note for name, peer in load_peers().items() if name in shown}
+    return "\n".join(f"* {name}: {note}" for name, note in notes.items() if note)
 
 
 def _screens(screens: Mapping[str, Screen]) -> str:

@@ -41,7 +41,7 @@ class Session:
     timeout : float
         Seconds after which a process is given up.
     slow : bool
-        Run what takes minutes too.
+        Run what takes other tools minutes, too.
     """
 
     cache: Path
@@ -67,8 +67,9 @@ class Session:
     def _compare(self, case: Case) -> Comparison:
         found = Comparison(case.name, case.operation, case.data, case.peer, case.threads)
         if case.slow and not self.slow:
-            return replace(found, note=SLOW_NOTE)
-        tools = [OURS] if case.peer in WITHOUT_PROCESS else [OURS, case.peer]
+            found = replace(found, note=SLOW_NOTE)
+        alone = case.peer in WITHOUT_PROCESS or found.note == SLOW_NOTE
+        tools = [OURS] if alone else [OURS, case.peer]
         try:
             jobs = {
                 tool: job_of(case, tool, self.cache, self.outputs, self._preload(case, tool))
@@ -125,7 +126,7 @@ class Session:
         """Return a text that changes with the case, the code, the pins or the settings."""
         peer = self.peers.get(case.peer)
         settings = [self.repeats, self.timeout, self.slow or not case.slow]
-        return digest(asdict(case), peer and asdict(peer), settings, code_digest())
+        return digest(asdict(case), peer and peer.pins, settings, code_digest())
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from validation.benchmarks.cases import PUBLISHED
+from validation.benchmarks.cases import MIXTURES, PUBLISHED
 from validation.benchmarks.comparison import OK, Comparison
 from validation.benchmarks.job import OURS
 
@@ -23,6 +23,13 @@ TIME_HEADER = (
     "ratio",
     "agreement",
 )
+# Whose calls, in the comparison with which peer, stand in which column.
+PUBLISHED_COLUMNS = {
+    (PUBLISHED, OURS): "crispyx, crispat's rule",
+    ("kaichi", OURS): "crispyx, defaults",
+    ("kaichi", "kaichi"): "kaichi",
+    ("crispat", "crispat"): "crispat, run",
+}
 # A peer of this name is another project.
 NAMESAKE = "crispyx"
 # The model whose time is that of reading and of handing over calls.
@@ -99,7 +106,7 @@ def fit_table(comparisons: Iterable[Comparison], peer: str) -> str:
     rows = []
     for (model, data, threads), one in found.items():
         base = found.get((WITHOUT_FIT, data, threads))
-        if base is None or model == WITHOUT_FIT:
+        if base is None or model not in MIXTURES:
             continue
         times = [_beyond(one, base, tool) for tool in (OURS, peer)]
         ours, theirs = times
@@ -117,22 +124,16 @@ def _beyond(one: Comparison, base: Comparison, tool: str) -> float | None:
 
 def published_table(comparisons: Iterable[Comparison]) -> str:
     """Return the Jaccard index of each tool's calls with those crispat's authors published."""
-    header = ("model", "crispyx, crispat's rule", "crispyx, defaults", "kaichi", "crispat, run")
+    header = ("model", *PUBLISHED_COLUMNS.values())
     cells: dict[str, dict[str, str]] = {}
     for found in comparisons:
         row = cells.setdefault(found.case, dict.fromkeys(header[1:], "-"))
-        for tool in (OURS, "kaichi", "crispat"):
+        for (peer, tool), column in PUBLISHED_COLUMNS.items():
             value = found.agreement.get(f"Jaccard {tool} and published")
-            if value is not None:
-                row[_column(found.peer, tool)] = f"{value:.5f}"
+            if peer == found.peer and value is not None:
+                row[column] = f"{value:.5f}"
     shown = {model: row for model, row in cells.items() if set(row.values()) != {"-"}}
     return markdown_table(header, ([model, *row.values()] for model, row in shown.items()))
-
-
-def _column(peer: str, tool: str) -> str:
-    if tool != OURS:
-        return {"kaichi": "kaichi", "crispat": "crispat, run"}[tool]
-    return "crispyx, defaults" if peer == "kaichi" else "crispyx, crispat's rule"
 
 
 def _both(found: Comparison, quantity: str, scale: float = 1.0) -> str:

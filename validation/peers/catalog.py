@@ -32,6 +32,11 @@ class Peer:
     constraints: tuple[str, ...] = ()
     note: str = ""
 
+    @property
+    def pins(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """All that decides what is installed."""
+        return self.requirements, self.constraints
+
 
 def parse_peers(table: Mapping[str, Any]) -> dict[str, Peer]:
     """Return the peers of a parsed catalog by name.

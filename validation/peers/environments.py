@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from validation.cache import digest
@@ -36,7 +36,7 @@ def environment(peer: Peer, cache: Path) -> Environment:
 
     A failed installation is not kept: the next call tries again.
     """
-    folder = cache / "peers" / f"{peer.name}-{digest(sys.version_info[:2], asdict(peer))}"
+    folder = cache / "peers" / f"{peer.name}-{digest(sys.version_info[:2], *peer.pins)}"
     python = folder / "bin" / "python"
     if (folder / STAMP).is_file():
         return Environment(peer, python)
