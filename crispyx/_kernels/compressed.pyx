@@ -13,6 +13,10 @@ from cython.parallel cimport prange
 ctypedef long long int64
 ctypedef unsigned short uint16
 
+cdef enum:
+    INSPECTED = 1024        # values looked at together
+    MODERATE = 1 << 30      # such a number fits into an int
+
 ctypedef fused value_t:
     float
     double
@@ -20,9 +24,6 @@ ctypedef fused value_t:
 ctypedef fused index_t:
     int
     long long
-
-cdef enum:
-    LOOK = 4096  # values looked at together
 
 ctypedef fused number_t:
     signed char
@@ -48,6 +49,14 @@ def check_pointers(
                 bad = i
                 break
     return bad
+
+
+cdef inline bint is_rising(const index_t* minor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef int falls = 0
+    for j in range(1, n):
+        falls |= minor[j] <= minor[j - 1]
+    return not falls
 
 
 def check_minor(
@@ -83,30 +92,41 @@ def check_minor(
     return outside, unordered, duplicate
 
 
-cdef inline bint is_rising(const index_t* minor, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t j
-    cdef int falls = 0
-    for j in range(1, n):
-        falls |= minor[j] <= minor[j - 1]
-    return not falls
+cdef bint all_plain(const value_t* values, Py_ssize_t n, bint whole) noexcept nogil:
+    """Tell whether all values are finite and above zero, and, if asked for, whole and moderate.
+
+    Without branches, so that the compiler compares whole registers; False only means "look closer".
+    """
+    cdef Py_ssize_t i
+    cdef int odd = 0
+    cdef value_t v
+    if whole:
+        for i in range(n):
+            v = values[i]
+            odd |= 1 - ((v >= 1) & (v < MODERATE) & (v == <value_t> <int> v))
+    else:
+        for i in range(n):
+            v = values[i]
+            # The largest float; larger doubles are looked at one by one.
+            odd |= 1 - ((v > 0) & (v <= <value_t> 3.4028234663852886e38))
+    return odd == 0
 
 
 def inspect_values(
     const value_t[::1] values,  # IN (nnz,)
 ):
     """Return the first (non-finite, negative, fractional, zero) position, -1 for none, of each kind."""
-    cdef Py_ssize_t i, begin, end
+    cdef Py_ssize_t i, start, stop
     cdef int64 nonfinite = -1, negative = -1, fractional = -1, zero = -1
     cdef value_t v
     with nogil:
-        end = 0
-        while end < values.shape[0] and nonfinite < 0:
-            begin = end
-            end = min(begin + LOOK, values.shape[0])
-            # A look without branches first: what has been found already needs no place.
-            if not is_remarkable(&values[begin], end - begin, negative < 0, fractional < 0, zero < 0):
+        start = stop = 0
+        while stop < values.shape[0]:
+            start = stop
+            stop = min(start + INSPECTED, values.shape[0])
+            if all_plain(&values[start], stop - start, fractional < 0):
                 continue
-            for i in range(begin, end):
+            for i in range(start, stop):
                 v = values[i]
                 if not isfinite(v):
                     nonfinite = i
@@ -117,28 +137,9 @@ def inspect_values(
                     zero = i
                 if fractional < 0 and v != floor(v):
                     fractional = i
+            if nonfinite >= 0:
+                break
     return nonfinite, negative, fractional, zero
-
-
-cdef inline bint is_remarkable(
-    const value_t* values, Py_ssize_t n, bint negative, bint fractional, bint zero,
-) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef int infinite = 0, below = 0, between = 0, nothing = 0
-    cdef value_t v
-    for i in range(n):
-        v = values[i]
-        infinite |= not v - v == 0
-        below |= v < 0
-        nothing |= v == 0
-    if infinite or (below and negative) or (nothing and zero):
-        return True
-    if fractional:
-        for i in range(n):
-            v = values[i]
-            # Beyond the 31 bits of an int the slow look decides.
-            between |= not -2147483648 < v < 2147483647 or v != <value_t> <int> v
-    return between
 
 
 def count_segments(
