@@ -69,6 +69,7 @@ def fit_poisson(
     depth: ArrayLike,
     *,
     priors: bool = False,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 1000,
 ) -> MixtureFit:
@@ -87,6 +88,7 @@ def fit_poisson(
     counts : (n_cells,) int, UMI, zeros included
     depth : (n_cells,) int, guide UMIs of each cell, ``counts`` included
     priors : add the log priors to what is maximized
+    n_starts : climb from no more than these of the starts; None takes all
     tolerance : of the parameters, relative
     max_iterations : EM iterations of each start
 
@@ -99,7 +101,7 @@ def fit_poisson(
     -----
     Source: model of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535).
     """
-    return _fit(_POISSON, counts, depth, priors, tolerance, max_iterations)
+    return _fit(_POISSON, counts, depth, priors, n_starts, tolerance, max_iterations)
 
 
 def fit_neg_binomial(
@@ -107,6 +109,7 @@ def fit_neg_binomial(
     depth: ArrayLike,
     *,
     priors: bool = False,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 1000,
 ) -> MixtureFit:
@@ -122,7 +125,7 @@ def fit_neg_binomial(
 
     Parameters
     ----------
-    counts, depth, priors, tolerance, max_iterations : as in :func:`fit_poisson`
+    counts, depth, priors, n_starts, tolerance, max_iterations : as in :func:`fit_poisson`
 
     Returns
     -------
@@ -133,7 +136,7 @@ def fit_neg_binomial(
     -----
     Source: model of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535).
     """
-    return _fit(_NEG_BINOMIAL, counts, depth, priors, tolerance, max_iterations)
+    return _fit(_NEG_BINOMIAL, counts, depth, priors, n_starts, tolerance, max_iterations)
 
 
 def fit_binomial(
@@ -141,6 +144,7 @@ def fit_binomial(
     depth: ArrayLike,
     *,
     priors: bool = False,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 1000,
 ) -> MixtureFit:
@@ -156,7 +160,7 @@ def fit_binomial(
 
     Parameters
     ----------
-    counts, depth, priors, tolerance, max_iterations : as in :func:`fit_poisson`
+    counts, depth, priors, n_starts, tolerance, max_iterations : as in :func:`fit_poisson`
 
     Returns
     -------
@@ -167,7 +171,7 @@ def fit_binomial(
     Source: model of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535), with the link
     of its fit in the prediction as well.
     """
-    return _fit(_BINOMIAL, counts, depth, priors, tolerance, max_iterations)
+    return _fit(_BINOMIAL, counts, depth, priors, n_starts, tolerance, max_iterations)
 
 
 def log_odds_poisson(
@@ -302,6 +306,7 @@ def _fit(
     counts: ArrayLike,
     depth: ArrayLike,
     priors: bool,
+    n_starts: int | None,
     tolerance: float,
     max_iterations: int,
 ) -> MixtureFit:
@@ -315,7 +320,7 @@ def _fit(
         return _likelihood(model, cells, theta) + (_prior(model, theta) if priors else 0.0)
 
     climbs: list[Climb] = []
-    for r in hard_splits(cells.y):
+    for r in hard_splits(cells.y, n_starts):
         climb = expectation_maximization(
             _update(model, cells, r, _moments(model, cells, r), priors),
             lambda theta: _update(model, cells, expit(_odds(model, cells, theta)), theta, priors),
@@ -337,6 +342,8 @@ def _fit(
         lambda climb: status_of_guide(y, climb),
         named,
         lambda theta: _likelihood(model, cells, theta),
+        _one_component(model, cells),
+        cells.n_cells.sum(),
     )
 
 
@@ -353,7 +360,7 @@ def _moments(model: _Model, cells: Cells, r: Vector) -> Vector:
         proportion = min(proportion, 1.0 - 1e-6)
         return math.log(proportion) - (math.log1p(-proportion) if model.offset == 0.0 else 0.0)
 
-    return np.array([0.5, rate(1.0 - r), rate(r), 0.0])
+    return np.array([0.5, rate(1.0 - r), rate(r) if r.any() else 0.0, 0.0])
 
 
 def _odds(model: _Model, cells: Cells, theta: Vector) -> Vector:
@@ -367,6 +374,24 @@ def _likelihood(model: _Model, cells: Cells, theta: Vector) -> float:
     signal = math.log(weight) + model.log_density(cells, high, u)
     background = math.log1p(-weight) + model.log_density(cells, low, u)
     return float(cells.n_cells @ np.logaddexp(signal, background))
+
+
+def _one_component(model: _Model, cells: Cells) -> float:
+    """Log likelihood of background alone."""
+
+    def derivatives(free: Vector) -> Derivatives:
+        u = float(free[1]) if model.dispersed else 0.0
+        slopes = [float(cells.n_cells @ slope) for slope in model.slopes(cells, free[0], u)]
+        value = float(cells.n_cells @ model.log_density(cells, free[0], u))
+        if not model.dispersed:
+            return value, np.array(slopes[:1]), np.array([slopes[1:]])
+        hessian = np.array([[slopes[1], slopes[4]], [slopes[4], slopes[3]]])
+        return value, np.array([slopes[0], slopes[2]]), hessian
+
+    n_free = 2 if model.dispersed else 1
+    start = _moments(model, cells, np.zeros(cells.y.shape))[[1, 3]][:n_free]
+    bounds = (BOUNDS[0][1:][:n_free], BOUNDS[1][1:][:n_free])
+    return derivatives(newton_maximum(derivatives, start, bounds))[0]
 
 
 def _prior(model: _Model, theta: Vector) -> float:

@@ -12,12 +12,12 @@ import numpy as np
 import reference.depth_mixtures as reference
 from crispyx._kernels import depth_mixtures as kernel
 from crispyx._stats.mixtures import (
-    MAX_ITERATIONS,
-    TOLERANCE,
+    DEFAULT_SEARCH,
     Bins,
     Fitted,
     GuideColumns,
     GuideFits,
+    Search,
     assemble,
     from_reference,
     gate,
@@ -32,6 +32,7 @@ NAMES = {
     "neg_binomial": (*RATES, "dispersion"),
     "binomial": ("weight", "logit_background", "logit_signal"),
 }
+N_STARTS = 4
 CODES = {"poisson": 0, "neg_binomial": 1, "binomial": 2}
 
 
@@ -43,6 +44,7 @@ def fit_depth(
     n_threads: int = 1,
     *,
     exposure: Exposure = "consistent",
+    search: Search = DEFAULT_SEARCH,
 ) -> GuideFits:
     """Fit every guide on its counts and the guide depth of all cells.
 
@@ -61,19 +63,26 @@ def fit_depth(
     exposure : {"consistent", "crispat"}
         ``poisson``, ``neg_binomial``: fitted at depth + 1; the log-odds are taken there too, or at
         the depth itself as crispat does.
+    search : Search
+        How long EM climbs, and from where.
     """
     status = gate(columns)
     passing, kept = columns.take(status == "ok")
     if engine == "reference":
-        fitted = _reference(passing, depth, model, exposure)
+        fitted = _reference(passing, depth, model, exposure, search)
     else:
-        fitted = _compiled(passing, depth, model, exposure, n_threads)
+        fitted = _compiled(passing, depth, model, exposure, search, n_threads)
     n = np.count_nonzero(depth) if model == "binomial" else columns.n_cells
     return assemble(columns, status, kept, fitted, np.broadcast_to(n, passing.n_guides), 2)
 
 
 def _compiled(
-    columns: GuideColumns, depth: np.ndarray, model: DepthModel, exposure: Exposure, n_threads: int
+    columns: GuideColumns,
+    depth: np.ndarray,
+    model: DepthModel,
+    exposure: Exposure,
+    search: Search,
+    n_threads: int,
 ) -> Fitted:
     depths, position, cells_at = np.unique(depth, return_inverse=True, return_counts=True)
     offset = 0 if model == "binomial" else 1
@@ -95,8 +104,9 @@ def _compiled(
         bins.n,
         (depths + offset).astype(np.float64),
         cells_at.astype(np.float64),
-        TOLERANCE,
-        MAX_ITERATIONS,
+        search.n_starts or N_STARTS,
+        search.tolerance,
+        search.n_iterations,
         np.empty(len(y)),
         np.empty((n_threads, 3 * n_depths)),
         parameters,
@@ -133,7 +143,11 @@ def _log_odds(
 
 
 def _reference(
-    columns: GuideColumns, depth: np.ndarray, model: DepthModel, exposure: Exposure
+    columns: GuideColumns,
+    depth: np.ndarray,
+    model: DepthModel,
+    exposure: Exposure,
+    search: Search,
 ) -> Fitted:
     fit = {
         "poisson": reference.fit_poisson,
@@ -144,7 +158,7 @@ def _reference(
     for guide in range(columns.n_guides):
         here = slice(columns.ptr[guide], columns.ptr[guide + 1])
         y, s = columns.counts[here], depth[columns.cells[here]]
-        rows.append(fit(columns.dense(guide), depth))
+        rows.append(fit(columns.dense(guide), depth, **search.reference))
         parameters = rows[-1].parameters
         if not parameters:
             odds.append(np.full(len(y), np.nan))
