@@ -166,6 +166,20 @@ def threshold_beta3(
     return _threshold(_vector(parameters, 3), min_confidence, grid)
 
 
+def log_likelihood(proportions: ArrayLike, parameters: Mapping[str, float]) -> float:
+    """Log likelihood of some cells under a fit of these or others.
+
+    Parameters
+    ----------
+    proportions : (n_cells,) float64; NaN is left out
+    parameters : of :func:`fit_beta2` or :func:`fit_beta3`
+    """
+    x = np.asarray(proportions, dtype=np.float64)
+    x, n = np.unique(np.clip(x[np.isfinite(x)], *CLIP), return_counts=True)
+    data = Proportions(np.log(x), np.log1p(-x), n.astype(np.float64))
+    return _likelihood(data, _vector(parameters, len(parameters) // 3))
+
+
 def _fit(
     k: int,
     proportions: ArrayLike,

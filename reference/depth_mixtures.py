@@ -53,7 +53,7 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Model:
+class CountModel:
     """One count distribution: its log density, slopes in (t, log dispersion), and priors."""
 
     name: str
@@ -288,10 +288,13 @@ def _rising_sum(y: Vector, term: Callable[[Vector], Vector]) -> Vector:
     return sums[y.astype(np.int64)]
 
 
-_POISSON = _Model("poisson", _poisson_density, _poisson_slopes, 9.0, 1.0)
-_BINOMIAL = _Model("binomial", _binomial_density, _binomial_slopes, 4.0, 0.0)
-_NEG_BINOMIAL = _Model("neg_binomial", _neg_binomial_density, _neg_binomial_slopes, 4.0, 1.0, True)
-_NAMES = {
+_POISSON = CountModel("poisson", _poisson_density, _poisson_slopes, 9.0, 1.0)
+_BINOMIAL = CountModel("binomial", _binomial_density, _binomial_slopes, 4.0, 0.0)
+_NEG_BINOMIAL = CountModel(
+    "neg_binomial", _neg_binomial_density, _neg_binomial_slopes, 4.0, 1.0, True
+)
+MODELS = {model.name: model for model in (_POISSON, _NEG_BINOMIAL, _BINOMIAL)}
+NAMES = {
     "poisson": ("weight", "log_rate_background", "log_rate_signal"),
     "binomial": ("weight", "logit_background", "logit_signal"),
     "neg_binomial": ("weight", "log_rate_background", "log_rate_signal", "dispersion"),
@@ -302,7 +305,7 @@ _NAMES = {
 
 
 def _fit(
-    model: _Model,
+    model: CountModel,
     counts: ArrayLike,
     depth: ArrayLike,
     priors: bool,
@@ -333,7 +336,7 @@ def _fit(
 
     def named(theta: Vector) -> dict[str, float]:
         values = [*theta[:3], math.exp(theta[3])] if model.dispersed else list(theta[:3])
-        names = _NAMES[model.name]
+        names = NAMES[model.name]
         return {name: float(value) for name, value in zip(names, values, strict=True)}
 
     return best_fit(
@@ -353,7 +356,7 @@ def _group(y: Vector, depth: Vector, offset: float) -> Cells:
     return Cells(pairs[0].astype(np.float64), pairs[1] + offset, n.astype(np.float64))
 
 
-def _moments(model: _Model, cells: Cells, r: Vector) -> Vector:
+def _moments(model: CountModel, cells: Cells, r: Vector) -> Vector:
     def rate(share: Vector) -> float:
         weights = cells.n_cells * share
         proportion = max(float(weights @ cells.y), 0.5) / float(weights @ cells.exposure)
@@ -363,20 +366,20 @@ def _moments(model: _Model, cells: Cells, r: Vector) -> Vector:
     return np.array([0.5, rate(1.0 - r), rate(r) if r.any() else 0.0, 0.0])
 
 
-def _odds(model: _Model, cells: Cells, theta: Vector) -> Vector:
+def _odds(model: CountModel, cells: Cells, theta: Vector) -> Vector:
     weight, low, high, u = theta
     densities = model.log_density(cells, high, u) - model.log_density(cells, low, u)
     return math.log(weight) - math.log1p(-weight) + densities
 
 
-def _likelihood(model: _Model, cells: Cells, theta: Vector) -> float:
+def _likelihood(model: CountModel, cells: Cells, theta: Vector) -> float:
     weight, low, high, u = theta
     signal = math.log(weight) + model.log_density(cells, high, u)
     background = math.log1p(-weight) + model.log_density(cells, low, u)
     return float(cells.n_cells @ np.logaddexp(signal, background))
 
 
-def _one_component(model: _Model, cells: Cells) -> float:
+def _one_component(model: CountModel, cells: Cells) -> float:
     """Log likelihood of background alone."""
 
     def derivatives(free: Vector) -> Derivatives:
@@ -394,7 +397,7 @@ def _one_component(model: _Model, cells: Cells) -> float:
     return derivatives(newton_maximum(derivatives, start, bounds))[0]
 
 
-def _prior(model: _Model, theta: Vector) -> float:
+def _prior(model: CountModel, theta: Vector) -> float:
     weight, low, high, u = (float(value) for value in theta)
     v = model.intercept_variance
     intercept = log_normal_density(low * v / (v + 1.0), 0.0, math.sqrt(v))
@@ -407,7 +410,7 @@ def _prior(model: _Model, theta: Vector) -> float:
     return total + (log_lognormal_density(math.exp(u), 1.0, 1.0) if model.dispersed else 0.0)
 
 
-def _update(model: _Model, cells: Cells, r: Vector, theta: Vector, priors: bool) -> Vector:
+def _update(model: CountModel, cells: Cells, r: Vector, theta: Vector, priors: bool) -> Vector:
     signal, background = cells.n_cells * r, cells.n_cells * (1.0 - r)
     total = cells.n_cells.sum()
     weight = clip_weight(signal.sum() / (total + 9.0) if priors else signal.sum() / total)
@@ -422,7 +425,7 @@ def _update(model: _Model, cells: Cells, r: Vector, theta: Vector, priors: bool)
 
 
 def _expected(
-    model: _Model, cells: Cells, shares: tuple[Vector, Vector], free: Vector, priors: bool
+    model: CountModel, cells: Cells, shares: tuple[Vector, Vector], free: Vector, priors: bool
 ) -> Derivatives:
     """Sum up the complete log likelihood and log priors in (t_0, t_1[, log dispersion])."""
     p = free.size
@@ -443,7 +446,7 @@ def _expected(
     return value + prior[0], gradient + prior[1], hessian + prior[2]
 
 
-def _prior_slopes(model: _Model, free: Vector) -> Derivatives:
+def _prior_slopes(model: CountModel, free: Vector) -> Derivatives:
     p = free.size
     gradient, hessian = np.zeros(p), np.zeros((p, p))
     gap, variance = float(free[1] - free[0]), model.intercept_variance + 1.0
@@ -465,7 +468,7 @@ def _prior_slopes(model: _Model, free: Vector) -> Derivatives:
 
 
 def _log_odds(
-    model: _Model,
+    model: CountModel,
     counts: ArrayLike,
     depth: ArrayLike,
     parameters: Mapping[str, float],
@@ -475,6 +478,6 @@ def _log_odds(
         raise ValueError(f"exposure is {exposure!r}; allowed are 'consistent' and 'crispat'")
     y, s = np.asarray(counts, dtype=np.float64), np.asarray(depth, dtype=np.float64)
     cells = Cells(y, s + (model.offset if exposure == "consistent" else 0.0), np.ones(y.shape))
-    values = [parameters[name] for name in _NAMES[model.name]]
+    values = [parameters[name] for name in NAMES[model.name]]
     u = math.log(values[3]) if model.dispersed else 0.0
     return _odds(model, cells, np.array([*values[:3], u]))

@@ -393,6 +393,27 @@ def _gauss_update(data: Histogram, r: Vector) -> Vector:
 # ------------------------------------------------------------------------------------ shared
 
 
+def log_likelihood(model: str, counts: ArrayLike, parameters: Mapping[str, float]) -> float:
+    """Log likelihood of some cells under a fit of these or others.
+
+    Parameters
+    ----------
+    model : ``poisson_gauss`` or ``gauss``
+    counts : (n_cells,) int, UMI; ``poisson_gauss`` ignores zeros
+    parameters : of :func:`fit_poisson_gauss` or :func:`fit_gauss`
+    """
+    y = np.asarray(counts)
+    if model == "poisson_gauss":
+        u, n = np.unique(y[y > 0], return_counts=True)
+        theta = np.array([parameters[name] for name in POISSON_GAUSS])
+        data = Histogram(u.astype(np.float64), n.astype(np.float64), np.log2(u))
+        return _poisson_gauss_likelihood(data, theta)
+    u, n = np.unique(y, return_counts=True)
+    theta = np.array([parameters[name] for name in GAUSS])
+    data = Histogram(u.astype(np.float64), n.astype(np.float64), np.log10(u + 1.0))
+    return _gauss_likelihood(data, theta)
+
+
 def _first_count(
     posterior: Callable[[ArrayLike, Mapping[str, float]], Vector],
     parameters: Mapping[str, float],

@@ -120,7 +120,7 @@ def hard_splits(counts: ArrayLike, n_starts: int | None = None) -> Iterator[Vect
     """
     y = np.asarray(counts, dtype=np.float64)
     ends = y[y > 0].min(), y.max()
-    seen = set()
+    seen: set[bytes] = set()
     for cut in (*SPLITS, *np.geomspace(*ends, 5)[1:-1], 0.0):
         if n_starts is not None and len(seen) >= n_starts:
             return

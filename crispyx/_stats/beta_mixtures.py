@@ -111,12 +111,37 @@ def fit_beta(
     return replace(fit, log_odds=log_odds)
 
 
-def last_crossing(
-    model: BetaModel, parameters: Mapping[str, float], min_confidence: float
+def beta_log_likelihood(
+    largest: np.ndarray, depth: np.ndarray, parameters: Mapping[str, float]
 ) -> float:
-    """Return the proportion above which the posterior exceeds ``min_confidence`` up to 1."""
+    """Return the log likelihood of some cells under a fit of these or others, NaN without one."""
+    have = depth > 0
+    if not parameters:
+        return np.nan
+    return reference.log_likelihood(largest[have] / depth[have], parameters)
+
+
+def beta_log_odds(
+    proportions: np.ndarray, model: BetaModel, parameters: Mapping[str, float]
+) -> np.ndarray:
+    """Return the log-odds of the signal (n,) of proportions, which may fall again."""
+    find = reference.log_odds_beta2 if model == "beta2" else reference.log_odds_beta3
+    return find(proportions, parameters)
+
+
+def last_crossing(
+    model: BetaModel,
+    parameters: Mapping[str, float],
+    min_confidence: float,
+    *,
+    grid: bool = False,
+) -> float:
+    """Return the proportion above which the posterior exceeds ``min_confidence`` up to 1.
+
+    With ``grid`` by crispat's rule: the first multiple of 0.01 where the signal is densest.
+    """
     find = reference.threshold_beta2 if model == "beta2" else reference.threshold_beta3
-    return float(find(parameters, min_confidence))
+    return float(find(parameters, min_confidence, grid=grid))
 
 
 def _reference(proportions: np.ndarray, model: BetaModel, priors: bool, search: Search) -> BetaFit:
@@ -181,8 +206,7 @@ def _compiled(
 
 def _rising_log_odds(x: np.ndarray, model: BetaModel, parameters: dict[str, float]) -> np.ndarray:
     """Return the smallest log-odds at any proportion from each one up to the highest."""
-    find = reference.log_odds_beta2 if model == "beta2" else reference.log_odds_beta3
     at = np.union1d(x, GRID)
-    rising = np.minimum.accumulate(find(at, parameters)[::-1])[::-1]
+    rising = np.minimum.accumulate(beta_log_odds(at, model, parameters)[::-1])[::-1]
     found: np.ndarray = rising[np.searchsorted(at, x)]
     return found

@@ -71,12 +71,12 @@ def fit_depth(
     if engine == "reference":
         fitted = _reference(passing, depth, model, exposure, search)
     else:
-        fitted = _compiled(passing, depth, model, exposure, search, n_threads)
+        fitted = compiled_depth(passing, depth, model, exposure, search, n_threads)
     n = np.count_nonzero(depth) if model == "binomial" else columns.n_cells
     return assemble(columns, status, kept, fitted, np.broadcast_to(n, passing.n_guides), 2)
 
 
-def _compiled(
+def compiled_depth(
     columns: GuideColumns,
     depth: np.ndarray,
     model: DepthModel,
@@ -84,6 +84,7 @@ def _compiled(
     search: Search,
     n_threads: int,
 ) -> Fitted:
+    """Fit guides that pass the gate in the kernel; see :func:`fit_depth`."""
     depths, position, cells_at = np.unique(depth, return_inverse=True, return_counts=True)
     offset = 0 if model == "binomial" else 1
     if offset == 0:
@@ -117,14 +118,14 @@ def _compiled(
     )
     at = depths[depth_of] + (offset if exposure == "consistent" else 0.0)
     values = (bins.by_guide(column) for column in parameters.T)
-    log_odds = bins.spread(_log_odds(model, y, at, *values), columns.ptr, keys, n_threads)
+    log_odds = bins.spread(depth_log_odds(model, y, at, *values), columns.ptr, keys, n_threads)
     names = NAMES[model]
     parameters = parameters[:, : len(names)].copy()
     objective, log_likelihood, one = scores.T.copy()
     return Fitted(names, parameters, objective, log_likelihood, one, n_iterations, code, log_odds)
 
 
-def _log_odds(
+def depth_log_odds(
     model: DepthModel,
     y: np.ndarray,
     at: np.ndarray,
@@ -133,6 +134,7 @@ def _log_odds(
     high: np.ndarray,
     theta: np.ndarray,
 ) -> np.ndarray:
+    """Return the log-odds of the signal (n,) of counts ``y`` at exposure ``at``."""
     prior = np.log(weight) - np.log1p(-weight)
     if model == "poisson":
         return prior + y * (high - low) - at * (np.exp(high) - np.exp(low))

@@ -63,10 +63,46 @@ def fit_histogram(
     """
     status = gate(columns)
     passing, kept = columns.take(status == "ok")
-    fit: Callable[..., Fitted] = _reference if engine == "reference" else _compiled
+    fit: Callable[..., Fitted] = _reference if engine == "reference" else compiled_histogram
     fitted = fit(passing, model, priors, search, n_threads)
     n = np.diff(passing.ptr) if model == "poisson_gauss" else columns.n_cells
     return assemble(columns, status, kept, fitted, np.broadcast_to(n, passing.n_guides), 2)
+
+
+def log_likelihoods(
+    columns: GuideColumns, model: HistogramModel, parameters: np.ndarray, n_threads: int
+) -> np.ndarray:
+    """Return the log likelihood (n_guides,) of the counts under given parameters, NaN where NaN.
+
+    Parameters
+    ----------
+    columns : GuideColumns
+        Counts by guide.
+    model : {"poisson_gauss", "gauss"}
+        Which mixture.
+    parameters : numpy.ndarray (n_guides, 4) float64
+        In the order of ``NAMES``.
+    n_threads : int
+        Threads of the kernels.
+    """
+    from scipy.special import xlogy
+
+    bins = Bins.of(columns.ptr, columns.counts, n_threads)
+    if model == "gauss":
+        bins = _with_zeros(bins, columns)
+    x = np.log2(bins.keys) if model == "poisson_gauss" else np.log10(bins.keys + 1.0)
+    weight, mean, sd, other = (bins.by_guide(column) for column in parameters.T)
+    constant = np.log(sd) + 0.5 * np.log(2 * np.pi)
+    signal = np.log(weight) - 0.5 * ((x - mean) / sd) ** 2 - constant
+    background = np.log1p(-weight)
+    if model == "poisson_gauss":
+        background += xlogy(x, other) - other - _log_factorial(x)
+    else:
+        background += -0.5 * ((x - other) / sd) ** 2 - constant
+    terms = bins.n * np.logaddexp(signal, background)
+    guide = np.repeat(np.arange(columns.n_guides), np.diff(bins.ptr))
+    total: np.ndarray = np.bincount(guide, weights=terms, minlength=columns.n_guides)
+    return total
 
 
 def first_counts(
@@ -108,9 +144,10 @@ def first_counts(
     return first
 
 
-def _compiled(
+def compiled_histogram(
     columns: GuideColumns, model: HistogramModel, priors: bool, search: Search, n_threads: int
 ) -> Fitted:
+    """Fit guides that pass the gate in the kernel; see :func:`fit_histogram`."""
     bins = Bins.of(columns.ptr, columns.counts, n_threads)
     n_guides = columns.n_guides
     parameters, scores = np.empty((n_guides, 4)), np.empty((n_guides, 3))
