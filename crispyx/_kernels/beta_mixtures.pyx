@@ -94,7 +94,8 @@ cdef void fit_group(
     for j in range(n_starts):
         theta = &thetas[j * MAX_PARAMETERS]
         from_start(starts + j * 3 * n_components, n_components, theta)
-        ascent = ascend(beta_step, &data, p, theta, low, high, COARSE, 60)
+        ascent = ascend(beta_step, &data, p, theta, low, high, COARSE,
+                        min(60, max_iterations))
         n_iterations[0] += ascent.n_iterations
         objectives[j] = ascent.objective
         used[j] = False
@@ -122,9 +123,15 @@ cdef void fit_group(
 
 
 cdef bint is_admissible(const double* parameters, int n_components) noexcept nogil:
-    """The component of the largest mean is the densest towards 1: its b is the smallest."""
+    """The component of the largest mean is the densest towards 1: its b is the smallest.
+
+    No shape stands at its bounds.
+    """
     cdef int c
     cdef const double* b = parameters + 2 * n_components
+    for c in range(n_components, 3 * n_components):
+        if not 1.000001 * SMALLEST_SHAPE < parameters[c] < 0.999999 * LARGEST_SHAPE:
+            return False
     for c in range(n_components - 1):
         if not b[c] > b[n_components - 1]:
             return False

@@ -12,6 +12,7 @@ from crispyx._stats.mixtures import FALLBACK_UMI
 from crispyx.errors import InputError
 from crispyx.guides.calls import BARCODE, cell_table
 from crispyx.guides.counts import CalledCounts
+from crispyx.guides.fit_calls import grid_threshold
 from crispyx.guides.models import resolve_model
 from crispyx.guides.score import ScoreResult
 
@@ -105,8 +106,9 @@ def call_scores(
         raise InputError(f"scores is a {type(scores).__name__}; give what cx.gd.score returned")
     _check(min_confidence, min_umi, max_guides, margin, expected_fdr)
     counts, posterior = scores._scored, scores._posterior
+    least = scores.model_params.get("variant") == "kaichi"
     with np.errstate(invalid="ignore"):
-        detected = posterior > min_confidence
+        detected = posterior >= min_confidence if least else posterior > min_confidence
     detected |= np.isnan(posterior) & (counts.counts >= FALLBACK_UMI)
     if min_umi is not None:
         detected &= counts.counts >= min_umi
@@ -119,6 +121,17 @@ def call_scores(
     if margin is not None:
         kept &= _margins(posterior, detected, cells, scores.n_cells) >= margin
     return replace(counts, assigned=detected & kept[cells], detected=detected, confidence=posterior)
+
+
+def call_by_grid(scores: ScoreResult) -> CalledCounts:
+    """Return the counts of a beta model with the calls of crispat's grid; see ``cut`` of assign."""
+    counts, posterior = scores._scored, scores._posterior
+    detected = np.isnan(posterior) & (counts.counts >= FALLBACK_UMI)
+    threshold = grid_threshold(scores.model, scores.fits)
+    is_largest = scores._log_odds > -np.inf
+    proportions = counts.counts / counts.depth[counts.cells]
+    detected |= is_largest & (proportions > threshold)
+    return replace(counts, assigned=detected, detected=detected, confidence=posterior)
 
 
 def _within_fdr(posterior: np.ndarray, detected: np.ndarray, expected_fdr: float) -> np.ndarray:
