@@ -43,7 +43,7 @@ def top_calls(called: CalledCounts) -> np.ndarray:
 
 
 def cell_table(
-    called: CalledCounts, model: GuideModel, barcodes: np.ndarray, guides: np.ndarray
+    called: CalledCounts, model: GuideModel | None, barcodes: np.ndarray, guides: np.ndarray
 ) -> pd.DataFrame:
     """Return the call of every cell (n_cells rows).
 
@@ -51,8 +51,8 @@ def cell_table(
     ----------
     called : CalledCounts
         Counts and calls.
-    model : GuideModel
-        Rule that made them.
+    model : GuideModel or None
+        Rule that made them; None for a consensus of several.
     barcodes : numpy.ndarray (n_cells,) str
         Index of the table.
     guides : numpy.ndarray (n_guides,) str
@@ -86,10 +86,10 @@ def cell_table(
 
 
 def _confidence(
-    called: CalledCounts, model: GuideModel, top: np.ndarray, have: np.ndarray
+    called: CalledCounts, model: GuideModel | None, top: np.ndarray, have: np.ndarray
 ) -> np.ndarray:
     confidence = np.full(len(top), np.nan)
-    if model.rule == "ratio":
+    if model is not None and model.rule == "ratio":
         confidence[have] = called.counts[top[have]] / called.depth[have]
     elif called.confidence is not None:
         confidence[have] = called.confidence[top[have]]
