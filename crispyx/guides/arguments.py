@@ -38,6 +38,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a number above 0 and up to 1",
     ),
     "umi_threshold": (lambda value: _is_whole(value, 1), "a whole number of UMIs >= 1"),
+    "min_umi": (lambda value: _is_whole(value, 1), "a whole number of UMIs >= 1"),
     "exposure": _one_of("consistent", "crispat"),
     "priors": (lambda value: isinstance(value, bool), "True or False"),
     "tolerance": (

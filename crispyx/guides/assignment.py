@@ -22,7 +22,7 @@ from crispyx.guides.counts import (
     call_counts,
     require_unique_names,
 )
-from crispyx.guides.decide import call_by_grid, call_scores
+from crispyx.guides.decide import call_by_grid, call_scores, without_small_counts
 from crispyx.guides.fit_calls import warn_about_fits, with_calls
 from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import GuideModel, resolve_model
@@ -53,6 +53,7 @@ def assign(
     min_cells_per_batch: int | None = None,
     cut: str | None = None,
     variant: str | None = None,
+    min_umi: int | None = None,
     feature_type: str = GUIDE_FEATURES,
     modality: str | None = None,
 ) -> anndata.AnnData:
@@ -137,6 +138,8 @@ def assign(
         cells and M-steps) and calls where the posterior is at least ``min_confidence``, 0.5 unless
         given (0.8: ``poisson``, ``neg_binomial``, ``binomial``), without fallback. For comparisons
         only.
+    min_umi : int >= 1, UMI, optional
+        Mixtures: smallest count of a call, whatever the posterior.
     feature_type : str
         Features to take where var column ``feature_types`` names several kinds. An input without
         that column is taken whole.
@@ -213,6 +216,7 @@ def assign(
         min_cells_per_batch=min_cells_per_batch,
         cut=cut,
         variant=variant,
+        min_umi=min_umi,
     )
     n_threads, batch_fits = resolve_threads(n_jobs), None
     with open_guides(path, layer, feature_type=feature_type, modality=modality) as source:
@@ -225,6 +229,8 @@ def assign(
             called = (
                 call_by_grid(scores) if rule.cut == "grid" else call_scores(scores, rule.threshold)
             )
+            if rule.min_umi is not None:
+                called = without_small_counts(called, rule.min_umi)
             var = with_calls(scores.fits, called, rule)
             warn_about_fits(var, source.where)
             batch_fits = scores.batch_fits

@@ -134,6 +134,12 @@ def call_by_grid(scores: ScoreResult) -> CalledCounts:
     return replace(counts, assigned=detected, detected=detected, confidence=posterior)
 
 
+def without_small_counts(called: CalledCounts, min_umi: int) -> CalledCounts:
+    """Return the calls and detections whose count is at least ``min_umi``."""
+    enough = called.counts >= min_umi
+    return replace(called, assigned=called.assigned & enough, detected=called.detected & enough)
+
+
 def _within_fdr(posterior: np.ndarray, detected: np.ndarray, expected_fdr: float) -> np.ndarray:
     """Return the counts that stay (nnz,) bool; those without a posterior do."""
     known = detected & np.isfinite(posterior)

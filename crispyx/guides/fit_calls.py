@@ -68,7 +68,7 @@ def _thresholds(
         first = first_counts(cast(HistogramModel, model.rule), fits, model.threshold, smallest)
         smallest = np.where(np.isnan(first), smallest, first)
     smallest[(fits["fallback"] != "").to_numpy()] = FALLBACK_UMI
-    return smallest
+    return np.maximum(smallest, model.min_umi or 0)
 
 
 def _proportion_thresholds(fits: pd.DataFrame, model: GuideModel) -> np.ndarray:

@@ -61,7 +61,7 @@ class GuideModel:
         UMIs (``umi``, ``max``: inclusive), proportion of the cell's UMIs (``ratio``: strict), share
         of the guide's cells (``quantiles``) or posterior probability (mixtures: strict, with
         ``variant="kaichi"`` inclusive).
-    exposure, priors, n_starts, tolerance, max_iterations, batch_key, variant, cut
+    min_umi, exposure, priors, n_starts, tolerance, max_iterations, batch_key, variant, cut
         See :func:`crispyx.guides.assign`.
     min_cells_per_batch : int or None
         None without ``batch_key``.
@@ -69,6 +69,7 @@ class GuideModel:
 
     rule: Model
     threshold: int | float
+    min_umi: int | None = None
     exposure: Exposure | None = None
     priors: bool | None = None
     n_starts: int | None = None
@@ -93,10 +94,11 @@ class GuideModel:
     @property
     def parameters(self) -> dict[str, Any]:
         """Parameters under the names they have in :func:`crispyx.guides.assign`."""
-        if self.cut == "grid":
-            return {"cut": "grid"} | self.fit_parameters
         name = THRESHOLD_NAME.get(self.rule, "min_confidence")
-        return {name: self.threshold} | self.fit_parameters
+        calling: dict[str, Any] = {"cut": "grid"} if self.cut == "grid" else {name: self.threshold}
+        if self.min_umi is not None:
+            calling["min_umi"] = self.min_umi
+        return calling | self.fit_parameters
 
     @property
     def fit_parameters(self) -> dict[str, Any]:
@@ -156,7 +158,7 @@ def _used(rule: Model) -> tuple[str, ...]:
         used += ("priors",)
     if rule in BETA_MODELS:
         used += ("cut",)
-    return used + (OF_MIXTURES if rule in MIXTURES else ())
+    return used + (("min_umi", *OF_MIXTURES) if rule in MIXTURES else ())
 
 
 def _require_used(rule: Model, given: dict[str, Any]) -> None:
