@@ -13,8 +13,9 @@ from crispyx.plotting.style import DOWN, finish, panels, styled, thousands
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Fields of the heatmap stay as they are on a dark page, and so must the numbers in them.
-PALE, BLACK, WHITE = "#ffffff", "#010101", "#fffffe"
+# Fields of the heatmap stay as they are on a dark page, and so must the numbers in them: none of
+# these is a color that a page replaces. FULL is DOWN to the eye.
+PALE, FULL, BLACK, WHITE = "#ffffff", "#0072b3", "#010101", "#fffffe"
 # From here on white reads better than black.
 DARK_FROM = 0.93
 
@@ -73,7 +74,7 @@ def _heatmap(ax: Axes, models: list[str], agreement: np.ndarray) -> None:
 
     n = len(models)
     # Every field is a shape of its own: the picture stays sharp at any size.
-    colors = LinearSegmentedColormap.from_list("agreement", [PALE, DOWN])
+    colors = LinearSegmentedColormap.from_list("agreement", [PALE, FULL])
     lowest = np.nanmin(agreement, initial=0.9)
     low = max(0.0, np.floor(lowest * 10 - 1e-9) / 10)
     edges = np.arange(n + 1) - 0.5
@@ -100,6 +101,12 @@ def _heatmap(ax: Axes, models: list[str], agreement: np.ndarray) -> None:
     ax.invert_yaxis()
     ax.spines[:].set_visible(False)
     ax.set_title("Agreement of the calls (Jaccard)")
+
+
+def _text(value: float) -> str:
+    if np.isnan(value):
+        return "\N{EN DASH}"
+    return f"{value:.2f}" if value < 0.995 else f"{value:.3f}"
 
 
 def _bars(ax: Axes, models: list[str], n_calls: np.ndarray) -> None:
