@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Few enough that rounding to whole UMIs leaves the bins about equally wide on the log scale.
-N_BINS = 28
+FEWEST_BINS, MOST_BINS = 8, 28
 N_PROPORTIONS = 50
 # A bar this many times higher than every other bar and the signal runs out of the picture.
 CUT_AT = 3.0
@@ -145,7 +145,8 @@ def _counts(
 ) -> _Drawing:
     counts = scores._scored.counts[here].astype(np.float64)
     largest = counts.max(initial=9.0)
-    edges = np.unique(np.round(np.geomspace(1.0, largest + 1.0, N_BINS + 1))) - 0.5
+    n_bins = int(np.clip(2 * np.sqrt(len(counts)), FEWEST_BINS, MOST_BINS))
+    edges = np.unique(np.round(np.geomspace(1.0, largest + 1.0, n_bins + 1))) - 0.5
     x = np.unique(np.round(np.geomspace(1.0, largest, 200)))
     curves = np.empty((0, len(x)))
     if np.isfinite(fit["weight"]):

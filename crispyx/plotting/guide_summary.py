@@ -47,6 +47,7 @@ def guide_summary(
     calls: anndata.AnnData,
     *,
     control_guides: Iterable[str] = (),
+    capture: float | None = None,
     ax: Any = None,
     show: bool | None = None,
     savepath: str | os.PathLike[str] | None = None,
@@ -66,6 +67,8 @@ def guide_summary(
         What :func:`crispyx.guides.assign` returned, cells x guides.
     control_guides : iterable of str
         Names of the control guides, drawn in a color of their own in the third panel.
+    capture : float in (0, 1], optional
+        Known probability to see a guide that is in the cell, for :func:`crispyx.guides.moi`.
     ax : sequence of four matplotlib.axes.Axes, or None
         Draw here instead of into a figure of its own.
     show : bool or None
@@ -89,7 +92,7 @@ def guide_summary(
     counts = calls.X.tocsr()
     umis = counts.multiply(assigned).tocsr().data.astype(np.float64)
     _umis(axes[0], umis, _median_threshold(calls))
-    _guides_per_cell(axes[1], calls)
+    _guides_per_cell(axes[1], calls, capture)
     n_called = np.bincount(assigned.indices, minlength=calls.n_vars)
     _cells_per_guide(axes[2], n_called, controls)
     n_seen = np.bincount(counts.indices[counts.data > 0], minlength=calls.n_vars)
@@ -160,9 +163,9 @@ def _umis(ax: Axes, umis: np.ndarray, threshold: tuple[float, str] | None) -> No
     thousands(ax.yaxis)
 
 
-def _guides_per_cell(ax: Axes, calls: anndata.AnnData) -> None:
+def _guides_per_cell(ax: Axes, calls: anndata.AnnData, capture: float | None) -> None:
     what = "constructs" if "guide_class" in calls.obs else "guides"
-    n_cells, expected, label = _multiplicity(calls)
+    n_cells, expected, label = _multiplicity(calls, capture)
     # Rare numbers share the last bar.
     rare = np.cumsum(n_cells) > RARE * n_cells.sum()
     last = min(max(int(np.argmax(rare)) + 1, FEWEST_BARS), MOST_BARS)
@@ -179,24 +182,29 @@ def _guides_per_cell(ax: Axes, calls: anndata.AnnData) -> None:
         for place, (count, height) in enumerate(zip(n_cells, heights, strict=True)):
             share = 100 * count / max(1, n_cells.sum())
             _number(ax, place, height, f"{count:,.0f}\n{share:.2g} %")
+    note = "" if label or not n_cells[1:].any() else " (no MOI explains these numbers)"
     more = f"{last}+" if largest > last else f"{last}"
     ax.set_xticks(range(last + 1), [*map(str, range(last)), more])
     ax.set_ylim(0, 1.14 * max(1.0, heights.max()))
     ax.set(
-        title=f"{what.capitalize()} per cell", xlabel=f"{what} called in the cell", ylabel="cells"
+        title=f"{what.capitalize()} per cell",
+        xlabel=f"{what} called in the cell{note}",
+        ylabel="cells",
     )
     legend_above(ax)
     thousands(ax.yaxis)
 
 
-def _multiplicity(calls: anndata.AnnData) -> tuple[np.ndarray, np.ndarray, str]:
+def _multiplicity(
+    calls: anndata.AnnData, capture: float | None
+) -> tuple[np.ndarray, np.ndarray, str]:
     """Return cells by number of guides, what the estimate expects, and how to call it."""
     if not calls.layers["assigned"].sum():
         return np.array([float(calls.n_obs)]), np.zeros(1), ""
     with warnings.catch_warnings():
         # Said by the missing marks.
         warnings.simplefilter("ignore", CrispyxWarning)
-        estimate = moi(calls)
+        estimate = moi(calls, capture=capture)
     n_cells = estimate.counts.to_numpy(dtype=np.float64)
     expected = estimate.expected.to_numpy(dtype=np.float64)
     if not np.isfinite(expected).all():
@@ -229,8 +237,6 @@ def _number(ax: Axes, place: float, height: float, text: str) -> None:
 
 
 def _cells_per_guide(ax: Axes, cells: np.ndarray, is_control: np.ndarray) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     drawn = 0
     others = "targeting" if is_control.any() else "all"
     for chosen, color, name in ((~is_control, DOWN, others), (is_control, UP, "control")):
@@ -242,7 +248,7 @@ def _cells_per_guide(ax: Axes, cells: np.ndarray, is_control: np.ndarray) -> Non
             ax.stairs(heights, rank, fill=True, color=color, label=label)
             drawn += len(heights)
     ax.set(title="Cells per guide", xlabel="guides", ylabel="cells called")
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+    thousands(ax.xaxis)
     ax.set_xlim(0.3, len(cells) + 0.7)
     ax.set_ylim(bottom=0)
     legend_above(ax)

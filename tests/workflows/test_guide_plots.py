@@ -234,6 +234,18 @@ def test_marks_are_the_cells_that_the_multiplicity_expects(calls: anndata.AnnDat
     estimate = cx.gd.moi(calls)
     np.testing.assert_allclose(marks[:3], estimate.expected[:3], rtol=1e-12)
     assert f"MOI {estimate.moi:.2f}" in legend(per_cell)[-1]
+    known = cx.pl.guide_summary(calls, capture=0.5)[1].lines[0].get_ydata()
+    np.testing.assert_allclose(known[:3], cx.gd.moi(calls, capture=0.5).expected[:3], rtol=1e-12)
+
+
+def test_number_without_an_explanation_is_said_to_have_none(calls: anndata.AnnData) -> None:
+    few = calls.copy()
+    called = few.layers["assigned"].toarray()
+    called[40:] = 0
+    few.layers["assigned"] = sp.csr_matrix(called)
+    per_cell = cx.pl.guide_summary(few)[1]
+    assert len(per_cell.lines) == 0
+    assert "no MOI explains these numbers" in per_cell.get_xlabel()
 
 
 def test_summary_works_where_nothing_is_called() -> None:

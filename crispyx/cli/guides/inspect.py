@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def _calls(path: Path) -> _Found:
 
     facts = {"holds": "calls"} | described(calls)
     if facts["n_calls"]:
-        facts["multiplicity_of_infection"] = round(float(moi(calls).moi), 4)
+        estimate = float(moi(calls).moi)
+        # JSON knows no infinity: where no number explains the cells, there is none.
+        facts["multiplicity_of_infection"] = round(estimate, 4) if isfinite(estimate) else None
     return _Found(facts, draw)
 
 
