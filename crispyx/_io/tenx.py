@@ -94,8 +94,12 @@ def is_tenx_file(file: h5py.File) -> bool:
 
 def _genomes(file: h5py.File) -> list[str]:
     """Return the groups that hold a matrix: ``matrix``, or in old files one for each genome."""
-    groups = [name for name, node in file.items() if isinstance(node, h5py.Group)]
-    return [name for name in groups if all(part in file[name] for part in PARTS)]
+    return [
+        name
+        for name, node in file.items()
+        if isinstance(node, h5py.Group)
+        and all(isinstance(node.get(part), h5py.Dataset) for part in PARTS)
+    ]
 
 
 def open_tenx_file(file: h5py.File, path: Path) -> TenxMatrix:
@@ -130,11 +134,12 @@ def open_tenx_file(file: h5py.File, path: Path) -> TenxMatrix:
 
 def _file_features(group: h5py.Group, where: str) -> dict[str, np.ndarray]:
     fields: dict[str, Any] = {"id": group.get("genes"), "name": group.get("gene_names")}
-    if "features" in group:
-        table = group["features"]
-        fields = {name: table[name] for name in table if isinstance(table[name], h5py.Dataset)}
+    table = group.get("features")
+    if isinstance(table, h5py.Group):
+        fields = dict(table.items())
+    fields = {name: node for name, node in fields.items() if isinstance(node, h5py.Dataset)}
     for name in ("id", "name"):
-        if fields.get(name) is None:
+        if name not in fields or fields[name].ndim != 1:
             raise InputError(f"{where} has no {name} of its features; the file is damaged")
     n_features = fields["id"].shape
     return {

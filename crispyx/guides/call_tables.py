@@ -62,7 +62,7 @@ def pair_table(obs: pd.DataFrame, calls: Any, counts: Any, guides: np.ndarray) -
     cells, columns, umi = _pairs(calls, counts)
     guide = np.asarray(guides, dtype=object)[columns]
     rest = obs.drop(columns=[name for name in NOT_OF_PAIRS if name in obs]).iloc[cells]
-    table = pd.concat([rest.reset_index(drop=True)], axis=1)
+    table = rest.reset_index(drop=True)
     if "assignment_confidence" in table:
         own = obs["guide_id"].astype(object).to_numpy()[cells] == guide
         table["assignment_confidence"] = table["assignment_confidence"].where(own)

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("guide", "construct", "target")
-ADDED = ("construct", "target", "guide_class", "is_recombined")
 SHOWN = 3
 
 
 def constructs(calls: Any, table: Any, *, control_target: str | None = None) -> anndata.AnnData:
     """Say which construct every cell carries, from its guides.
 
-    A cell whose guides are all of one construct carries that construct, be it one guide or both of
-    a dual-guide vector. Guides of several constructs are a multiplet.
+    A construct is what one vector carries into a cell. A cell whose guides are all of one construct
+    carries that construct, be it one guide or both of a dual-guide vector. Guides of several
+    constructs are a multiplet.
 
     Parameters
     ----------
@@ -64,12 +64,24 @@ def constructs(calls: Any, table: Any, *, control_target: str | None = None) -> 
     MissingColumnError
         The table lacks one of its columns.
     """
-    import pandas as pd
-    import scipy.sparse as sp
-
     adata = read_calls(calls).whole()
     library = _library(_rows(table), adata.var_names.to_numpy(), control_target)
-    called = sp.csr_matrix(adata.layers["assigned"], copy=True)
+    cells = _cells(adata.layers["assigned"], library)
+    result = adata.copy()
+    _add_columns(result.obs, cells, library)
+    result.obsm[CONSTRUCTS] = _carried(cells, len(library.names))
+    result.uns[CONSTRUCTS] = {
+        "construct": np.array(library.names, dtype=object),
+        "target": np.array(library.targets, dtype=object),
+    }
+    return result
+
+
+def _cells(assigned: Any, library: _Library) -> list[_Cell]:
+    """Return what every cell carries; cells with the same guides share the answer."""
+    import scipy.sparse as sp
+
+    called = sp.csr_matrix(assigned, copy=True)
     called.eliminate_zeros()
     called.sort_indices()
     known: dict[tuple[int, ...], _Cell] = {}
@@ -79,30 +91,26 @@ def constructs(calls: Any, table: Any, *, control_target: str | None = None) -> 
         if guides not in known:
             known[guides] = library.cell(guides)
         cells.append(known[guides])
-    names, targets = library.names, library.targets
-    result = adata.copy()
-    index = result.obs.index
-    of_cell = [cell.construct for cell in cells]
-    of_target = [cell.target for cell in cells]
-    columns = {
-        "construct": pd.Categorical([None if at is None else names[at] for at in of_cell]),
-        "target": pd.Categorical(of_target),
-        "guide_class": pd.Categorical([cell.kind for cell in cells], categories=CLASSES),
-        "is_recombined": np.array([cell.recombined for cell in cells], dtype=bool),
-    }
-    for name in ADDED:
-        result.obs[name] = pd.Series(columns[name], index=index)
-    carried = [list(cell.carried) for cell in cells]
-    ptr = np.concatenate([[0], np.cumsum([len(found) for found in carried])]).astype(np.int64)
-    positions = np.array([at for found in carried for at in found], dtype=np.int64)
-    result.obsm[CONSTRUCTS] = sp.csr_matrix(
-        (np.ones(len(positions), dtype=np.uint8), positions, ptr), shape=(len(cells), len(names))
-    )
-    result.uns[CONSTRUCTS] = {
-        "construct": np.array(names, dtype=object),
-        "target": np.array(targets, dtype=object),
-    }
-    return result
+    return cells
+
+
+def _add_columns(obs: pd.DataFrame, cells: list[_Cell], library: _Library) -> None:
+    import pandas as pd
+
+    names = [None if cell.construct is None else library.names[cell.construct] for cell in cells]
+    obs["construct"] = pd.Categorical(names)
+    obs["target"] = pd.Categorical([cell.target for cell in cells])
+    obs["guide_class"] = pd.Categorical([cell.kind for cell in cells], categories=CLASSES)
+    obs["is_recombined"] = np.array([cell.recombined for cell in cells], dtype=bool)
+
+
+def _carried(cells: list[_Cell], n_constructs: int) -> Any:
+    import scipy.sparse as sp
+
+    ptr = np.concatenate([[0], np.cumsum([len(cell.carried) for cell in cells])])
+    positions = np.array([at for cell in cells for at in cell.carried], dtype=np.int64)
+    ones = np.ones(len(positions), dtype=np.uint8)
+    return sp.csr_matrix((ones, positions, ptr), shape=(len(cells), n_constructs))
 
 
 @dataclass(frozen=True)

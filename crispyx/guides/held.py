@@ -56,6 +56,8 @@ class Calls:
         Row and guide of every call, of a table of one row per call.
     is_table : bool
         Held by a table, which does not list guides without a call.
+    var : pandas.DataFrame or None
+        Columns of the guides; None of a table.
     """
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("guide_umi", "n_guides_detected", "is_multi_infected")
@@ -69,6 +71,7 @@ class Calls:
     adata: Any
     pairs: tuple[np.ndarray, np.ndarray] | None = None
     is_table: bool = False
+    var: Any = None
 
     @property
     def has_constructs(self) -> bool:
@@ -168,7 +171,7 @@ def read_calls(calls: Any) -> Calls:
     """
     if getattr(calls, "isbacked", None) is False:
         noted = calls.uns.get("crispyx_guides", {})
-        return _checked(calls.obs, calls.var_names, noted, None, "the calls in memory", calls)
+        return _checked(calls.obs, calls.var, noted, None, "the calls in memory", calls)
     if hasattr(calls, "to_pandas"):
         return _of_table(calls.to_pandas(), None, "the calls in memory")
     if hasattr(calls, "iloc"):
@@ -180,12 +183,12 @@ def read_calls(calls: Any) -> Calls:
     require_h5ad(path)
     has_note = "crispyx_guides" in element_names(path, "uns")
     noted = read_element(path, "uns/crispyx_guides") if has_note else {}
-    guides = read_table(path, "var").index
-    return _checked(read_table(path, "obs"), guides, noted, path, str(path), None)
+    obs, var = (read_table(path, axis) for axis in ("obs", "var"))
+    return _checked(obs, var, noted, path, str(path), None)
 
 
 def _checked(
-    table: pd.DataFrame, guides: Any, noted: Any, path: Path | None, where: str, adata: Any
+    table: pd.DataFrame, var: pd.DataFrame, noted: Any, path: Path | None, where: str, adata: Any
 ) -> Calls:
     missing = [name for name in CELL_COLUMNS if name not in table.columns]
     if missing:
@@ -193,9 +196,10 @@ def _checked(
             f"obs of {where} has no {', '.join(map(repr, missing))}; give what "
             "crispyx.guides.assign returned as calls"
         )
-    barcodes, names = (as_text(np.asarray(values)) for values in (table.index, guides))
+    barcodes, names = (as_text(np.asarray(values)) for values in (table.index, var.index))
     require_unique_names(barcodes, names, where)
-    return Calls(table, barcodes, names, str(noted.get("model", "unknown")), path, where, adata)
+    model = str(noted.get("model", "unknown"))
+    return Calls(table, barcodes, names, model, path, where, adata, var=var)
 
 
 def _of_table(given: pd.DataFrame, path: Path | None, where: str) -> Calls:

@@ -24,7 +24,7 @@ from crispyx.guides.matching import (
     match_cells,
     positions_of,
 )
-from crispyx.guides.targets import resolve_targets
+from crispyx.guides.targets import column_targets, resolve_targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def add_to(
     *,
     perturbation_column: str = "perturbation",
     guide_column: str = "guide",
-    targets: Mapping[str, str] | Callable[[str], str] | None = None,
+    targets: Mapping[str, str] | Callable[[str], str] | str | None = None,
     control_guides: Iterable[str] | Callable[[str], bool] | None = None,
     control_label: str = "non-targeting",
     membership: str | None = None,
@@ -100,9 +100,12 @@ def add_to(
         obs column for the perturbation.
     guide_column : str
         obs column for the guide.
-    targets : mapping from guide to target, or callable, optional
-        Perturbation of a guide; None takes the guide's own name. It must know every guide but the
-        control guides.
+    targets : mapping from guide to target, callable, or str, optional
+        Perturbation of a guide, for every guide but the control guides; a str names a var column of
+        the calls. None takes the constructs where they are known, else the var column ``target`` or
+        ``target_gene_name`` (of Cell Ranger's feature reference) where it is complete, else the
+        guide's own name. A control label in such a column may differ in case and in ``_`` for
+        ``-``.
     control_guides : list of str, or callable from guide to bool, optional
         Guides whose perturbation is ``control_label``, whatever ``targets`` says. With constructs
         the table of constructs names the control.
@@ -163,6 +166,10 @@ def add_to(
     target_of = None
     if not by_construct:
         controls = _controls_among(called, control_guides)
+        if targets is None or isinstance(targets, str):
+            targets = column_targets(
+                called.guides, called.var, targets, control_label, called.where
+            )
         target_of = resolve_targets(called.guides, targets, controls, control_label)
     elif control_guides is not None:
         raise InputError(

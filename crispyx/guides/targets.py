@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from crispyx.errors import InputError, InputTypeError
+from crispyx._io.annotations import plain_column
+from crispyx.errors import InputError, InputTypeError, MissingColumnError
 
 SHOWN = 3
+TARGET_COLUMNS = ("target", "target_gene_name")
 
 
 def resolve_targets(
@@ -49,6 +51,57 @@ def resolve_targets(
             "a target, as text"
         )
     return target_of
+
+
+def column_targets(
+    guides: np.ndarray, var: Any, column: str | None, control_label: str, where: str
+) -> dict[str, str] | None:
+    """Return the targets that a column of the guides names.
+
+    Parameters
+    ----------
+    guides : numpy.ndarray (n_guides,) str
+        Guide names.
+    var : pandas.DataFrame or None
+        Columns of the guides.
+    column : str or None
+        Column; None takes the first of ``target`` and ``target_gene_name`` (Cell Ranger's) that has
+        a value for every guide.
+    control_label : str
+        Label of the control; ``Non-Targeting`` or ``non_targeting`` in the column stand for
+        ``non-targeting``.
+    where : str
+        The calls, for messages.
+
+    Returns
+    -------
+    dict or None
+        None when no column is asked for and there is none.
+
+    Raises
+    ------
+    MissingColumnError
+        The column is not there.
+    """
+    there = [] if var is None else list(var.columns)
+    if column is not None and column not in there:
+        raise MissingColumnError(
+            f"targets= names the var column {column!r}, which {where} does not have; it has: "
+            f"{', '.join(map(repr, there)) or 'none'}"
+        )
+    for name in TARGET_COLUMNS if column is None else (column,):
+        if name not in there:
+            continue
+        values = plain_column(var[name])
+        if column is not None or all(_is_label(value) for value in values):
+            control = _alike(control_label)
+            labels = [control_label if _alike(v) == control else v for v in values]
+            return dict(zip(guides, labels, strict=True))
+    return None
+
+
+def _alike(label: Any) -> str:
+    return str(label).lower().replace("_", "-")
 
 
 def _target(guide: str, targets: Any, guides: list[str]) -> Any:

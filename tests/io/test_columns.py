@@ -54,6 +54,11 @@ def test_chosen_columns_are_those_of_the_matrix(
         for b in blocks
     ]
     np.testing.assert_array_equal(np.concatenate(found), expected)
+    start = random.randrange(storage.n_major)
+    (part,) = storage.blocks(start, storage.n_major, max_values=1 << 62, max_major=1 << 62)
+    shape = (part.n_major, storage.n_minor)
+    again = sp.csr_matrix((part.values, part.minor, part.ptr), shape=shape)
+    np.testing.assert_array_equal(again.toarray(), expected[start:])
     if layout == "dense":
         assert storage.n_stored == expected.size
     else:

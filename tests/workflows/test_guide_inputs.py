@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from layouts import in_memory, log_screen
 from tenx_files import write_tenx_folder, write_tenx_h5
 
 import crispyx as cx
@@ -152,6 +153,25 @@ def test_genes_of_mudata_go_through_the_other_doors(tmp_path: Path) -> None:
     write_h5mu(path, one=rna, two=guides)
     with pytest.raises(InputError, match=r"'one', 'two'.*name one in the path"):
         cx.pp.filter_cells(path, min_genes=1)
+
+
+def test_differential_expression_of_a_modality_is_that_of_its_h5ad(tmp_path: Path) -> None:
+    values, labels = log_screen()
+    rna = in_memory(values, labels, sp.csr_matrix)
+    rna.write_h5ad(tmp_path / "rna.h5ad")
+    crispr = ad.AnnData(sp.csr_matrix(values[:, :3]), obs=rna.obs[[]])
+    path = write_h5mu(tmp_path / "m.h5mu", rna=rna, crispr=crispr)
+    given = {"perturbation_column": "perturbation", "control_label": "control", "method": "t-test"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CrispyxWarning)  # cells without a label, silent genes
+        found, named, expected = (
+            cx.tl.rank_genes_groups(data, output_dir=tmp_path / folder, **given).result
+            for data, folder in ((path, "a"), (path / "rna", "b"), (tmp_path / "rna.h5ad", "c"))
+        )
+    for one in (found, named):
+        for layer in expected.layers:
+            np.testing.assert_array_equal(one.layers[layer], expected.layers[layer])
+        assert (one.obs_names == expected.obs_names).all()
 
 
 def test_missing_guides_are_an_error_that_names_what_is_there(tmp_path: Path) -> None:

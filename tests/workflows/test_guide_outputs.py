@@ -241,6 +241,34 @@ def test_damaged_table_is_refused_with_its_place(
     assert not (tmp_path / "joined.h5ad").exists()
 
 
+@pytest.mark.parametrize("column", ["target", "target_gene_name", "gene"])
+@pytest.mark.parametrize("held", ["memory", "file"])
+def test_targets_stand_in_a_column_of_the_guides(tmp_path: Path, column: str, held: str) -> None:
+    calls = called("max")
+    calls.var[column] = ["TP53", "TP53", "Non-Targeting"]
+    expected = join(tmp_path, called("max")).obs
+    given: Any = calls
+    if held == "file":
+        given = cx.gd.write_calls(calls, tmp_path / "calls.h5ad")
+    named = join(tmp_path, given, targets=column, control_guides=None)
+    pd.testing.assert_frame_equal(named.obs, expected)
+    if column != "gene":
+        label = {"control_guides": None, "control_label": "non_targeting"}
+        found = join(tmp_path, given, targets=None, **label)
+        assert found.obs["perturbation"].dropna().tolist() == ["non_targeting", "TP53", "TP53"]
+    with pytest.raises(MissingColumnError, match="var column 'nowhere'"):
+        join(tmp_path, given, targets="nowhere")
+
+
+def test_incomplete_column_of_targets_is_not_taken_unasked(tmp_path: Path) -> None:
+    calls = called("max")
+    calls.var["target"] = ["TP53", None, "NT"]
+    found = join(tmp_path, calls, targets=None)
+    assert found.obs["perturbation"].dropna().tolist() == ["non-targeting", "TP53_2", "TP53_1"]
+    with pytest.raises(InputError, match="gives None for guide 'TP53_2'"):
+        join(tmp_path, calls, targets="target")
+
+
 # ---------------------------------------------------------------- barcodes and expression
 
 
