@@ -22,6 +22,7 @@ from crispyx._stats.mixtures import (
     Fitted,
     GuideColumns,
     GuideFits,
+    Search,
     assemble,
     from_reference,
     gate,
@@ -30,6 +31,8 @@ from crispyx.settings import Engine
 
 CountModel = Literal["poisson_gauss", "gauss", "poisson", "neg_binomial", "binomial"]
 NAMES = DEPTH_NAMES | HISTOGRAM_NAMES
+# Without zeros the likelihood has more local maxima.
+SEARCH = Search(n_starts=12)
 
 
 def fit_kaichi(
@@ -96,18 +99,18 @@ def fit_kaichi_beta(largest: np.ndarray, depth: np.ndarray, model: BetaModel) ->
 
 def _with_the_guide(columns: GuideColumns, depth: np.ndarray, model: DepthModel) -> Fitted:
     """Fit each guide on the cells that have it."""
-    names = DEPTH_NAMES[model]
     fits = [
         compiled_depth(
             _alone(columns, guide),
             depth[_cells(columns, guide)],
             model,
             "consistent",
-            DEFAULT_SEARCH,
+            SEARCH,
             1,
         )
         for guide in range(columns.n_guides)
     ]
+    names = DEPTH_NAMES[model]
     if not fits:
         return from_reference([], names, [])
     parts = (
