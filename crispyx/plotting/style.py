@@ -130,7 +130,12 @@ def save(figure: Figure, savepath: str | os.PathLike[str]) -> None:
             f"savepath is {str(path)!r}, but {str(error.filename)!r} is a file and not a folder"
         ) from error
     with atomic_path(path) as work:
-        figure.savefig(work, format=kind, dpi=DPI)
+        save_as(figure, work, path.suffix)
+
+
+def save_as(figure: Figure, path: Path, suffix: str) -> None:
+    """Write a figure in the format that ``suffix`` names, whatever the path is called."""
+    figure.savefig(path, format=suffix[1:].lower(), dpi=DPI)
 
 
 def thousands(axis: Any) -> None:

@@ -383,7 +383,7 @@ LOW_LIMITS = (
 
 def test_real_screen_gives_the_known_answers_in_time(data_dir: Path, tmp_path: Path) -> None:
     start = time.perf_counter()
-    # The expression file holds cells with one guide of 5 UMIs; the mixture sees none or two in some.
+    # The expression file holds cells with one guide of 5 UMIs; the mixture sees none or two there.
     with pytest.warns(CrispyxWarning, match="67 of 19060 cells have no label"):
         outcome = run_demo(DemoOptions(tmp_path / "demo", "schraivogel"))
     assert time.perf_counter() - start < 60

@@ -387,19 +387,32 @@ def test_mistake_is_told_and_nothing_is_written(
     assert {path: path.read_bytes() for path in Path().rglob("*")} == before
 
 
-def test_failing_second_output_leaves_neither(
-    counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+OUTPUTS = {
+    "assign": (("-o", "a.csv", "--fits", "f.csv"), ("write_file", "write_calls")),
+    "score": (("-o", "s.arrow", "--fits", "f.csv"), ("write_file", "guide_table")),
+    "compare": (
+        ("-m", "umi,max", "-o", "a.csv", "--plot", "p.png", "--consensus", "c.csv"),
+        ("write_file", "write_calls"),
+    ),
+}
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_failing_output_leaves_none_of_the_others(
+    counts: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for name in ("write_file", "write_calls"):
+    arguments, steps = OUTPUTS[command]
+    monkeypatch.chdir(counts.parent)
+    for name in steps:
         with monkeypatch.context() as patch:
-            patch.setattr(sys.modules["crispyx.cli.guides.assign"], name, full)
-            done = call("assign", counts, "-o", tmp_path / "a.csv", "--fits", tmp_path / "f.csv")
+            patch.setattr(sys.modules[f"crispyx.cli.guides.{command}"], name, full)
+            done = call(command, counts, *arguments)
         assert done.exit_code == 1
         assert "No space left" in done.stderr
-        assert [path.name for path in tmp_path.iterdir()] == ["counts.h5ad"]
+        assert [path.name for path in Path().iterdir()] == ["counts.h5ad"]
 
 
 def shell(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:

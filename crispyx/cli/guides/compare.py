@@ -61,6 +61,7 @@ def compare(
     with report.running():
         from crispyx import guides as gd
         from crispyx.plotting import guide_comparison
+        from crispyx.plotting.style import root_figure, save_as
 
         wanted = (
             (output, TABLES, "--output"),
@@ -79,7 +80,8 @@ def compare(
                 work = stack.enter_context(atomic_path(table_to.path))
                 write_file(table.reset_index(names="model"), work, table_to.suffix)
             if plot_to is not None:
-                guide_comparison(found, savepath=plot_to.path)
+                work = stack.enter_context(atomic_path(plot_to.path))
+                save_as(root_figure(guide_comparison(found)[0]), work, plot_to.suffix)
             if calls_to is not None:
                 write_calls(found.consensus, calls_to)
     facts = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
+from crispyx._io.atomic import atomic_path
 from crispyx.cli.guides.calls import guide_table
 from crispyx.cli.guides.options import (
     counts_argument,
@@ -69,17 +71,18 @@ def score(
     require_usable(model, given, mixture=True)
     with report.running():
         from crispyx import guides as gd
-        from crispyx._io.atomic import atomic_path
 
         target = usable_output(output, SCORES, "--output", [source], force)
         fit_target = None
         if fits is not None:
             fit_target = usable_output(fits, TABLES, "--fits", [source, output], force)
         scores = gd.score(source, model, n_jobs=n_jobs, **given)
-        scores.save(target.path)
-        if fit_target is not None:
-            with atomic_path(fit_target.path) as work:
+        with ExitStack() as stack:
+            if fit_target is not None:
+                # Renamed last: both files appear, or neither.
+                work = stack.enter_context(atomic_path(fit_target.path))
                 write_file(guide_table(scores.fits), work, fit_target.suffix)
+            scores.save(target.path)
     kinds = statuses(scores.fits)
     facts = {
         "model": scores.model,
