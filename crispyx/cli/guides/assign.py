@@ -17,7 +17,7 @@ from crispyx.cli.guides.options import (
     running_options,
     strict_option,
 )
-from crispyx.cli.guides.outputs import CALLS, TABLES, usable_output, write_file
+from crispyx.cli.guides.outputs import CALLS, TABLES, require_distinct, usable_output, write_file
 from crispyx.cli.guides.parameters import given_parameters, parameter_options, require_usable
 from crispyx.cli.guides.report import Report, end_strictly
 
@@ -86,6 +86,8 @@ def assign(
     source = one_input(counts, counts_option)
     given = given_parameters(PARAMETERS, options, params)
     require_usable(model, given)
+    if strict:
+        require_usable(model, given, mixture=True, reason="--strict is about fits")
     if control_target is not None and constructs is None:
         raise click.UsageError("--control-target is about --constructs; give both")
     with report.running():
@@ -97,10 +99,9 @@ def assign(
             raise click.UsageError("--long is a layout of tables, .h5ad has every call anyway")
         fit_target = None
         if fits is not None:
-            fit_target = usable_output(fits, TABLES, "--fits", [*inputs, output], force)
+            fit_target = usable_output(fits, TABLES, "--fits", inputs, force)
+        require_distinct([target, fit_target])
         calls = gd.assign(source, model, n_jobs=n_jobs, **given)
-        if strict and "fallback" not in calls.var:
-            raise click.UsageError(f"--strict is about fits, and {model!r} has none")
         if constructs is not None:
             calls = gd.constructs(calls, constructs, control_target=control_target)
         with ExitStack() as stack:

@@ -10,7 +10,14 @@ import click
 from crispyx._io.atomic import atomic_path
 from crispyx.cli.guides.calls import write_calls
 from crispyx.cli.guides.options import counts_argument, one_input, output_options, running_options
-from crispyx.cli.guides.outputs import CALLS, FIGURES, TABLES, usable_output, write_file
+from crispyx.cli.guides.outputs import (
+    CALLS,
+    FIGURES,
+    TABLES,
+    require_distinct,
+    usable_output,
+    write_file,
+)
 from crispyx.cli.guides.parameters import given_parameters, parameter_options, require_usable
 from crispyx.cli.guides.report import Report
 
@@ -72,6 +79,7 @@ def compare(
             None if name is None else usable_output(name, formats, option, [source], force)
             for name, formats, option in wanted
         )
+        require_distinct([table_to, calls_to, plot_to])
         found = gd.compare(source, n_jobs=n_jobs, **given)
         table = found.agreement.copy()
         table.insert(0, "n_calls", found.n_calls)

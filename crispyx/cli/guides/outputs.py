@@ -113,6 +113,20 @@ def usable_output(
     return output
 
 
+def require_distinct(outputs: Sequence[Output | None]) -> None:
+    """Raise when two results would go to one file.
+
+    Raises
+    ------
+    click.UsageError
+        Names the file.
+    """
+    paths = [output.path.resolve() for output in outputs if output and not output.is_stdout]
+    for place, path in enumerate(paths):
+        if path in paths[:place]:
+            raise click.UsageError(f"two results would go to {str(path)!r}; give each a file")
+
+
 def write_file(table: pd.DataFrame, path: Path, suffix: str) -> None:
     """Write a table, its index left out, in the format that ``suffix`` names."""
     if suffix not in (".parquet", ".arrow"):

@@ -111,7 +111,9 @@ def given_parameters(
     return given
 
 
-def require_usable(model: str, given: Mapping[str, Any], *, mixture: bool = False) -> None:
+def require_usable(
+    model: str, given: Mapping[str, Any], *, mixture: bool = False, reason: str = ""
+) -> None:
     """Check model and parameters against each other before anything is read.
 
     Parameters
@@ -122,6 +124,8 @@ def require_usable(model: str, given: Mapping[str, Any], *, mixture: bool = Fals
         Parameters by their names in Python.
     mixture : bool
         Only a model with posteriors will do.
+    reason : str
+        Why that is so.
 
     Raises
     ------
@@ -135,9 +139,10 @@ def require_usable(model: str, given: Mapping[str, Any], *, mixture: bool = Fals
     except InputError as error:
         raise click.UsageError(str(error)) from error
     if mixture and model not in MIXTURES:
+        why = f"{reason}, and " if reason else ""
         raise click.UsageError(
-            f"model {model!r} has no posteriors; choose one of {', '.join(MIXTURES)}, or use "
-            "`crispyx guides assign`"
+            f"{why}model {model!r} fits nothing and has no posteriors; choose one of "
+            f"{', '.join(MIXTURES)}"
         )
 
 

@@ -17,7 +17,7 @@ from crispyx.cli.guides.options import (
     running_options,
     strict_option,
 )
-from crispyx.cli.guides.outputs import SCORES, TABLES, usable_output, write_file
+from crispyx.cli.guides.outputs import SCORES, TABLES, require_distinct, usable_output, write_file
 from crispyx.cli.guides.parameters import given_parameters, parameter_options, require_usable
 from crispyx.cli.guides.report import Report, end_strictly, statuses
 
@@ -75,7 +75,8 @@ def score(
         target = usable_output(output, SCORES, "--output", [source], force)
         fit_target = None
         if fits is not None:
-            fit_target = usable_output(fits, TABLES, "--fits", [source, output], force)
+            fit_target = usable_output(fits, TABLES, "--fits", [source], force)
+        require_distinct([target, fit_target])
         scores = gd.score(source, model, n_jobs=n_jobs, **given)
         with ExitStack() as stack:
             if fit_target is not None:
