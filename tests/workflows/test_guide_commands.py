@@ -239,6 +239,21 @@ def test_inspect_tells_counts_calls_and_scores_apart(counts: Path, tmp_path: Pat
         assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+def test_checksum_says_which_counts_the_scores_are_of(counts: Path, tmp_path: Path) -> None:
+    scores, twin, other = (tmp_path / name for name in ("s.parquet", "twin.h5ad", "other.h5ad"))
+    succeed("score", counts, "-o", scores)
+    adata = screen()
+    adata.X = adata.X.tocsc().astype(np.float32)
+    adata.write_h5ad(twin)
+    adata.X[5, 1] += 1
+    adata.write_h5ad(other)
+    sums = [
+        json.loads(succeed("inspect", path, "--json").stdout)["counts_sha256"]
+        for path in (counts, twin, scores, other)
+    ]
+    assert sums[0] == sums[1] == sums[2] != sums[3]
+
+
 def test_json_holds_facts_and_warnings_and_quiet_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "counts.h5ad"
     screen(unseen=True).write_h5ad(path)

@@ -102,6 +102,7 @@ def _scores(path: Path) -> _Found:
         "n_cells": scores.n_cells,
         "n_guides": scores.n_guides,
         "guides_by_status": statuses(scores.fits),
+        "counts_sha256": scores._scored.checksum(),
     }
     return _Found(facts, draw)
 
@@ -153,6 +154,7 @@ def _counts(path: Path, given: dict[str, Any]) -> _Found:
         "median_guide_umis_per_cell": float(np.median(depth)) if len(depth) else None,
         "cells_without_guide_umis": int((depth == 0).sum()),
         "guides_without_umis": int((seen == 0).sum()),
+        "counts_sha256": counts.checksum(),
     }
     return _Found(facts)
 
