@@ -111,8 +111,8 @@ def _target(guide: str, targets: Any, guides: list[str]) -> Any:
         return targets(guide)
     if not isinstance(targets, Mapping):
         raise InputTypeError(
-            f"targets is a {type(targets).__name__}; give a dict from guide to target, or a "
-            "function of the guide's name"
+            f"targets is a {type(targets).__name__}; give a dict from guide to target, a "
+            "function of the guide's name, or the name of a var column of the calls"
         )
     if guide not in targets:
         without = [name for name in guides if name not in targets]
