@@ -24,17 +24,21 @@ CONCENTRATION = {"beta2": (0.6, 0.4), "beta3": (0.3, 0.3, 0.4)}
 # Weights, a, b: crispat's start, then narrow and wide cells at other places.
 STARTS = {
     "beta2": (
-        (0.6, 0.4, 1, 10, 10, 1),
+        (0.5, 0.5, 1, 10, 10, 1),
+        (0.5, 0.5, 4, 9, 4, 1),
+        (0.5, 0.5, 20, 10, 20, 0.5),
+        (0.5, 0.5, 2, 30, 2, 1),
         (0.5, 0.5, 5, 10, 5, 1),
-        (0.2, 0.8, 5, 10, 5, 0.5),
         (0.1, 0.9, 10, 20, 10, 0.5),
         (0.5, 0.5, 1, 1, 3, 1),
         (0.5, 0.5, 20, 50, 20, 1),
     ),
     "beta3": (
         (0.3, 0.3, 0.4, 1, 10, 10, 10, 10, 1),
+        (0.3, 0.3, 0.4, 2, 20, 10, 6, 20, 0.5),
+        (0.3, 0.3, 0.4, 3, 15, 13, 5, 10, 0.4),
+        (0.3, 0.3, 0.4, 5, 15, 30, 5, 5, 0.5),
         (0.1, 0.2, 0.7, 3, 10, 20, 10, 10, 1),
-        (0.05, 0.1, 0.85, 2, 15, 15, 5, 10, 0.5),
         (0.2, 0.4, 0.4, 5, 10, 50, 10, 2, 1),
         (0.1, 0.4, 0.5, 5, 5, 50, 5, 1, 0.5),
         (0.3, 0.3, 0.4, 10, 30, 60, 30, 10, 1),
@@ -93,7 +97,7 @@ def fit_beta(
     priors : bool
         False fits by maximum likelihood.
     search : Search
-        How long EM climbs, and from where; there are at most six starts.
+        How long EM climbs, and from where; there are at most eight starts.
     """
     have = depth > 0
     proportions = np.clip(largest[have] / depth[have], LOWEST, HIGHEST)

@@ -112,7 +112,7 @@ def assign(
         ``beta2`` and ``beta3``; False, maximum likelihood, for the models of depth.
     n_starts : int, optional
         Mixtures: deterministic starts of EM, of which the best admissible end is the fit; 6 unless
-        given, 4 for the models of depth; up to 32, 6 for the beta models.
+        given, 4 for the models of depth; 8 for the beta models; up to 32, 8 for the beta models.
     tolerance : float in [1e-14, 0.01], optional
         Mixtures: EM has arrived when no parameter, on its log or logit scale, moves by more; 1e-10
         unless given.

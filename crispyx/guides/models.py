@@ -163,14 +163,15 @@ def _used(rule: Model) -> tuple[str, ...]:
 
 def _require_used(rule: Model, given: dict[str, Any]) -> None:
     used = _used(rule)
-    if given.get("variant") == "kaichi":
+    kaichi = given.get("variant") == "kaichi" and "variant" in used
+    if kaichi:
         used = ("variant", "min_confidence")
     for name, value in given.items():
         if name in used:
             continue
         if name == "min_confidence" and rule in ("umi", "max"):
             reason = "its calls have confidence 1"
-        elif given.get("variant") == "kaichi":
+        elif kaichi:
             reason = "variant='kaichi' repeats what kaichi does"
         else:
             reason = "it is the parameter of another model"
