@@ -76,20 +76,29 @@ def decide(
         margin=margin,
         expected_fdr=expected_fdr,
     )
-    model = resolve_model(scores.model)
-    table = cell_table(called, model, scores.barcodes, scores.guides)
-    umi = table["umi_count"].array
+    table = cell_table(called, resolve_model(scores.model), scores.barcodes, scores.guides)
+    guide, umi = table["guide_id"].cat, table["umi_count"].array
+    confidence = table["assignment_confidence"].to_numpy()
+    names = pa.array(guide.categories, type=pa.string())
+    codes = guide.codes.to_numpy()
     columns = {
         BARCODE: pa.array(scores.barcodes, type=pa.string()),
-        "guide_id": pa.array(table["guide_id"].astype(object), type=pa.string(), from_pandas=True),
-        "umi_count": pa.array(umi),
-        "assignment_confidence": pa.array(
-            table["assignment_confidence"].to_numpy(), from_pandas=True
-        ),
+        "guide_id": names.take(pa.array(codes, mask=codes < 0)),
+        "umi_count": _nullable(umi.to_numpy(umi.dtype.numpy_dtype, na_value=0), umi.isna()),
+        "assignment_confidence": _nullable(confidence, np.isnan(confidence)),
     }
     for name in ("is_unassigned", "is_multi_infected", "n_guides_detected"):
         columns[name] = pa.array(table[name].to_numpy())
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _nullable(values: np.ndarray, missing: np.ndarray) -> pa.Array:
+    """Return an Arrow array that shares the memory of ``values``."""
+    import pyarrow as pa
+
+    known = pa.array(~missing).buffers()[1]  # one bit a value, as Arrow marks what is there
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [known, pa.py_buffer(values)])
 
 
 def call_scores(
