@@ -340,6 +340,33 @@ class _PlottingNamespace:
 
         return plot_qc_summary(qc_result, **kwargs)
 
+    def guide_fit(self, scores: Any, guide: str | None = None, **kwargs: Any) -> Any:
+        """Draw a guide's counts, the components fitted to them, and where calls begin.
+
+        See :func:`crispyx.plotting.guide_fit`.
+        """
+        from crispyx.plotting import guide_fit
+
+        return guide_fit(scores, guide, **kwargs)
+
+    def guide_summary(self, calls: Any, **kwargs: Any) -> Any:
+        """Draw the UMIs behind guide calls, guides per cell, and the calls of every guide.
+
+        See :func:`crispyx.plotting.guide_summary`.
+        """
+        from crispyx.plotting import guide_summary
+
+        return guide_summary(calls, **kwargs)
+
+    def guide_comparison(self, comparison: Any, **kwargs: Any) -> Any:
+        """Draw how far the guide calls of several models agree, and how many each makes.
+
+        See :func:`crispyx.plotting.guide_comparison`.
+        """
+        from crispyx.plotting import guide_comparison
+
+        return guide_comparison(comparison, **kwargs)
+
     def materialize_rank_genes_groups(self, data: Any, **kwargs: Any) -> Any:
         """Return a small AnnData that carries a result for scanpy's plots.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from reference.mixtures import (
     MixtureFit,
     Vector,
     best_fit,
+    bic_difference,
     expectation_maximization,
     log_lognormal_density,
     newton_maximum,
@@ -52,6 +54,7 @@ def fit_beta2(
     proportions: ArrayLike,
     *,
     priors: bool = True,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 5000,
 ) -> MixtureFit:
@@ -61,13 +64,15 @@ def fit_beta2(
 
     with priors :math:`w \sim \mathrm{Dir}(.6, .4)` and :math:`a_k, b_k \sim \mathrm{LogN}(1, 1)`.
     The last component, that of the largest mean, is the signal; it is admissible when its
-    :math:`b` is the smallest, so that it is the densest towards 1.
+    :math:`b` is the smallest, so that it is the densest towards 1, and no shape is at its bounds,
+    :math:`10^{-3}` and :math:`10^3`: that component would explain the cells clipped at an end.
 
     Parameters
     ----------
     proportions : (n_cells,) float64 in [0, 1], clipped to [1e-4, 0.9999]; NaN (a cell without
         guide UMIs) is left out
     priors : False fits by maximum likelihood
+    n_starts : climb from no more than these of the starts; None takes all
     tolerance : of the parameters, relative
     max_iterations : EM iterations of each start
 
@@ -80,13 +85,14 @@ def fit_beta2(
     -----
     Source: model of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535).
     """
-    return _fit(2, proportions, priors, tolerance, max_iterations)
+    return _fit(2, proportions, priors, n_starts, tolerance, max_iterations)
 
 
 def fit_beta3(
     proportions: ArrayLike,
     *,
     priors: bool = True,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 5000,
 ) -> MixtureFit:
@@ -94,13 +100,13 @@ def fit_beta3(
 
     Parameters
     ----------
-    proportions, priors, tolerance, max_iterations : as in :func:`fit_beta2`
+    proportions, priors, n_starts, tolerance, max_iterations : as in :func:`fit_beta2`
 
     Returns
     -------
     MixtureFit as of :func:`fit_beta2`.
     """
-    return _fit(3, proportions, priors, tolerance, max_iterations)
+    return _fit(3, proportions, priors, n_starts, tolerance, max_iterations)
 
 
 def log_odds_beta2(proportions: ArrayLike, parameters: Mapping[str, float]) -> Vector:
@@ -160,8 +166,27 @@ def threshold_beta3(
     return _threshold(_vector(parameters, 3), min_confidence, grid)
 
 
+def log_likelihood(proportions: ArrayLike, parameters: Mapping[str, float]) -> float:
+    """Log likelihood of some cells under a fit of these or others.
+
+    Parameters
+    ----------
+    proportions : (n_cells,) float64; NaN is left out
+    parameters : of :func:`fit_beta2` or :func:`fit_beta3`
+    """
+    x = np.asarray(proportions, dtype=np.float64)
+    x, n = np.unique(np.clip(x[np.isfinite(x)], *CLIP), return_counts=True)
+    data = Proportions(np.log(x), np.log1p(-x), n.astype(np.float64))
+    return _likelihood(data, _vector(parameters, len(parameters) // 3))
+
+
 def _fit(
-    k: int, proportions: ArrayLike, priors: bool, tolerance: float, max_iterations: int
+    k: int,
+    proportions: ArrayLike,
+    priors: bool,
+    n_starts: int | None,
+    tolerance: float,
+    max_iterations: int,
 ) -> MixtureFit:
     x = np.asarray(proportions, dtype=np.float64)
     x, n = np.unique(np.clip(x[np.isfinite(x)], *CLIP), return_counts=True)
@@ -174,7 +199,7 @@ def _fit(
         return _likelihood(data, theta) + (_prior(theta) if priors else 0.0)
 
     climbs: list[Climb] = []
-    for shapes in STARTS[k]:
+    for shapes in STARTS[k][:n_starts]:
         start = np.concatenate([np.full(k, 1.0 / k), np.log(np.array(shapes, float)).ravel()])
         climb = expectation_maximization(
             start, lambda theta: _update(data, theta, priors), objective, tolerance, max_iterations
@@ -185,12 +210,13 @@ def _fit(
     one_beta = _likelihood(data, _update(data, np.array([1.0, 0.0, 0.0]), False))
 
     def status(climb: Climb) -> str:
-        gain = 2.0 * (_likelihood(data, climb.theta) - one_beta)
-        if gain <= 3 * (k - 1) * math.log(data.n_cells.sum()):
+        likelihood, n = _likelihood(data, climb.theta), data.n_cells.sum()
+        if bic_difference(likelihood, one_beta, n, 3 * (k - 1)) <= 0:
             return "no_separation"
         return "ok" if climb.converged else "not_converged"
 
-    return best_fit(f"beta{k}", climbs, status, _named, lambda t: _likelihood(data, t))
+    fit = best_fit(f"beta{k}", climbs, status, _named, lambda t: _likelihood(data, t))
+    return replace(fit, one_component=one_beta)
 
 
 def _split(theta: Vector) -> tuple[Vector, NDArray[np.float64]]:
@@ -207,7 +233,9 @@ def _by_mean(theta: Vector) -> Vector:
 
 def _admissible(theta: Vector) -> bool:
     weights, shapes = _split(theta)
-    return bool(np.all(shapes[:-1, 1] > shapes[-1, 1]) and np.all(weights > 2.0 * WEIGHT_FLOOR))
+    bounded = np.all(np.abs(theta[weights.size :]) < LOG_SHAPE_BOUND - 1e-6)
+    densest = np.all(shapes[:-1, 1] > shapes[-1, 1])
+    return bool(bounded and densest and np.all(weights > 2.0 * WEIGHT_FLOOR))
 
 
 def _named(theta: Vector) -> dict[str, float]:

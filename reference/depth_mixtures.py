@@ -53,7 +53,7 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Model:
+class CountModel:
     """One count distribution: its log density, slopes in (t, log dispersion), and priors."""
 
     name: str
@@ -69,6 +69,7 @@ def fit_poisson(
     depth: ArrayLike,
     *,
     priors: bool = False,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 1000,
 ) -> MixtureFit:
@@ -87,6 +88,7 @@ def fit_poisson(
     counts : (n_cells,) int, UMI, zeros included
     depth : (n_cells,) int, guide UMIs of each cell, ``counts`` included
     priors : add the log priors to what is maximized
+    n_starts : climb from no more than these of the starts; None takes all
     tolerance : of the parameters, relative
     max_iterations : EM iterations of each start
 
@@ -99,7 +101,7 @@ def fit_poisson(
     -----
     Source: model of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535).
     """
-    return _fit(_POISSON, counts, depth, priors, tolerance, max_iterations)
+    return _fit(_POISSON, counts, depth, priors, n_starts, tolerance, max_iterations)
 
 
 def fit_neg_binomial(
@@ -107,6 +109,7 @@ def fit_neg_binomial(
     depth: ArrayLike,
     *,
     priors: bool = False,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 1000,
 ) -> MixtureFit:
@@ -122,7 +125,7 @@ def fit_neg_binomial(
 
     Parameters
     ----------
-    counts, depth, priors, tolerance, max_iterations : as in :func:`fit_poisson`
+    counts, depth, priors, n_starts, tolerance, max_iterations : as in :func:`fit_poisson`
 
     Returns
     -------
@@ -133,7 +136,7 @@ def fit_neg_binomial(
     -----
     Source: model of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535).
     """
-    return _fit(_NEG_BINOMIAL, counts, depth, priors, tolerance, max_iterations)
+    return _fit(_NEG_BINOMIAL, counts, depth, priors, n_starts, tolerance, max_iterations)
 
 
 def fit_binomial(
@@ -141,6 +144,7 @@ def fit_binomial(
     depth: ArrayLike,
     *,
     priors: bool = False,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 1000,
 ) -> MixtureFit:
@@ -156,7 +160,7 @@ def fit_binomial(
 
     Parameters
     ----------
-    counts, depth, priors, tolerance, max_iterations : as in :func:`fit_poisson`
+    counts, depth, priors, n_starts, tolerance, max_iterations : as in :func:`fit_poisson`
 
     Returns
     -------
@@ -167,7 +171,7 @@ def fit_binomial(
     Source: model of crispat (Braunger and Velten, Bioinformatics 40, 2024, btae535), with the link
     of its fit in the prediction as well.
     """
-    return _fit(_BINOMIAL, counts, depth, priors, tolerance, max_iterations)
+    return _fit(_BINOMIAL, counts, depth, priors, n_starts, tolerance, max_iterations)
 
 
 def log_odds_poisson(
@@ -284,10 +288,13 @@ def _rising_sum(y: Vector, term: Callable[[Vector], Vector]) -> Vector:
     return sums[y.astype(np.int64)]
 
 
-_POISSON = _Model("poisson", _poisson_density, _poisson_slopes, 9.0, 1.0)
-_BINOMIAL = _Model("binomial", _binomial_density, _binomial_slopes, 4.0, 0.0)
-_NEG_BINOMIAL = _Model("neg_binomial", _neg_binomial_density, _neg_binomial_slopes, 4.0, 1.0, True)
-_NAMES = {
+_POISSON = CountModel("poisson", _poisson_density, _poisson_slopes, 9.0, 1.0)
+_BINOMIAL = CountModel("binomial", _binomial_density, _binomial_slopes, 4.0, 0.0)
+_NEG_BINOMIAL = CountModel(
+    "neg_binomial", _neg_binomial_density, _neg_binomial_slopes, 4.0, 1.0, True
+)
+MODELS = {model.name: model for model in (_POISSON, _NEG_BINOMIAL, _BINOMIAL)}
+NAMES = {
     "poisson": ("weight", "log_rate_background", "log_rate_signal"),
     "binomial": ("weight", "logit_background", "logit_signal"),
     "neg_binomial": ("weight", "log_rate_background", "log_rate_signal", "dispersion"),
@@ -298,10 +305,11 @@ _NAMES = {
 
 
 def _fit(
-    model: _Model,
+    model: CountModel,
     counts: ArrayLike,
     depth: ArrayLike,
     priors: bool,
+    n_starts: int | None,
     tolerance: float,
     max_iterations: int,
 ) -> MixtureFit:
@@ -315,7 +323,7 @@ def _fit(
         return _likelihood(model, cells, theta) + (_prior(model, theta) if priors else 0.0)
 
     climbs: list[Climb] = []
-    for r in hard_splits(cells.y):
+    for r in hard_splits(cells.y, n_starts):
         climb = expectation_maximization(
             _update(model, cells, r, _moments(model, cells, r), priors),
             lambda theta: _update(model, cells, expit(_odds(model, cells, theta)), theta, priors),
@@ -328,7 +336,7 @@ def _fit(
 
     def named(theta: Vector) -> dict[str, float]:
         values = [*theta[:3], math.exp(theta[3])] if model.dispersed else list(theta[:3])
-        names = _NAMES[model.name]
+        names = NAMES[model.name]
         return {name: float(value) for name, value in zip(names, values, strict=True)}
 
     return best_fit(
@@ -337,6 +345,8 @@ def _fit(
         lambda climb: status_of_guide(y, climb),
         named,
         lambda theta: _likelihood(model, cells, theta),
+        _one_component(model, cells),
+        cells.n_cells.sum(),
     )
 
 
@@ -346,30 +356,48 @@ def _group(y: Vector, depth: Vector, offset: float) -> Cells:
     return Cells(pairs[0].astype(np.float64), pairs[1] + offset, n.astype(np.float64))
 
 
-def _moments(model: _Model, cells: Cells, r: Vector) -> Vector:
+def _moments(model: CountModel, cells: Cells, r: Vector) -> Vector:
     def rate(share: Vector) -> float:
         weights = cells.n_cells * share
         proportion = max(float(weights @ cells.y), 0.5) / float(weights @ cells.exposure)
         proportion = min(proportion, 1.0 - 1e-6)
         return math.log(proportion) - (math.log1p(-proportion) if model.offset == 0.0 else 0.0)
 
-    return np.array([0.5, rate(1.0 - r), rate(r), 0.0])
+    return np.array([0.5, rate(1.0 - r), rate(r) if r.any() else 0.0, 0.0])
 
 
-def _odds(model: _Model, cells: Cells, theta: Vector) -> Vector:
+def _odds(model: CountModel, cells: Cells, theta: Vector) -> Vector:
     weight, low, high, u = theta
     densities = model.log_density(cells, high, u) - model.log_density(cells, low, u)
     return math.log(weight) - math.log1p(-weight) + densities
 
 
-def _likelihood(model: _Model, cells: Cells, theta: Vector) -> float:
+def _likelihood(model: CountModel, cells: Cells, theta: Vector) -> float:
     weight, low, high, u = theta
     signal = math.log(weight) + model.log_density(cells, high, u)
     background = math.log1p(-weight) + model.log_density(cells, low, u)
     return float(cells.n_cells @ np.logaddexp(signal, background))
 
 
-def _prior(model: _Model, theta: Vector) -> float:
+def _one_component(model: CountModel, cells: Cells) -> float:
+    """Log likelihood of background alone."""
+
+    def derivatives(free: Vector) -> Derivatives:
+        u = float(free[1]) if model.dispersed else 0.0
+        slopes = [float(cells.n_cells @ slope) for slope in model.slopes(cells, free[0], u)]
+        value = float(cells.n_cells @ model.log_density(cells, free[0], u))
+        if not model.dispersed:
+            return value, np.array(slopes[:1]), np.array([slopes[1:]])
+        hessian = np.array([[slopes[1], slopes[4]], [slopes[4], slopes[3]]])
+        return value, np.array([slopes[0], slopes[2]]), hessian
+
+    n_free = 2 if model.dispersed else 1
+    start = _moments(model, cells, np.zeros(cells.y.shape))[[1, 3]][:n_free]
+    bounds = (BOUNDS[0][1:][:n_free], BOUNDS[1][1:][:n_free])
+    return derivatives(newton_maximum(derivatives, start, bounds))[0]
+
+
+def _prior(model: CountModel, theta: Vector) -> float:
     weight, low, high, u = (float(value) for value in theta)
     v = model.intercept_variance
     intercept = log_normal_density(low * v / (v + 1.0), 0.0, math.sqrt(v))
@@ -382,7 +410,7 @@ def _prior(model: _Model, theta: Vector) -> float:
     return total + (log_lognormal_density(math.exp(u), 1.0, 1.0) if model.dispersed else 0.0)
 
 
-def _update(model: _Model, cells: Cells, r: Vector, theta: Vector, priors: bool) -> Vector:
+def _update(model: CountModel, cells: Cells, r: Vector, theta: Vector, priors: bool) -> Vector:
     signal, background = cells.n_cells * r, cells.n_cells * (1.0 - r)
     total = cells.n_cells.sum()
     weight = clip_weight(signal.sum() / (total + 9.0) if priors else signal.sum() / total)
@@ -397,7 +425,7 @@ def _update(model: _Model, cells: Cells, r: Vector, theta: Vector, priors: bool)
 
 
 def _expected(
-    model: _Model, cells: Cells, shares: tuple[Vector, Vector], free: Vector, priors: bool
+    model: CountModel, cells: Cells, shares: tuple[Vector, Vector], free: Vector, priors: bool
 ) -> Derivatives:
     """Sum up the complete log likelihood and log priors in (t_0, t_1[, log dispersion])."""
     p = free.size
@@ -418,7 +446,7 @@ def _expected(
     return value + prior[0], gradient + prior[1], hessian + prior[2]
 
 
-def _prior_slopes(model: _Model, free: Vector) -> Derivatives:
+def _prior_slopes(model: CountModel, free: Vector) -> Derivatives:
     p = free.size
     gradient, hessian = np.zeros(p), np.zeros((p, p))
     gap, variance = float(free[1] - free[0]), model.intercept_variance + 1.0
@@ -440,7 +468,7 @@ def _prior_slopes(model: _Model, free: Vector) -> Derivatives:
 
 
 def _log_odds(
-    model: _Model,
+    model: CountModel,
     counts: ArrayLike,
     depth: ArrayLike,
     parameters: Mapping[str, float],
@@ -450,6 +478,6 @@ def _log_odds(
         raise ValueError(f"exposure is {exposure!r}; allowed are 'consistent' and 'crispat'")
     y, s = np.asarray(counts, dtype=np.float64), np.asarray(depth, dtype=np.float64)
     cells = Cells(y, s + (model.offset if exposure == "consistent" else 0.0), np.ones(y.shape))
-    values = [parameters[name] for name in _NAMES[model.name]]
+    values = [parameters[name] for name in NAMES[model.name]]
     u = math.log(values[3]) if model.dispersed else 0.0
     return _odds(model, cells, np.array([*values[:3], u]))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, gammaln
+from scipy.special import expit, gammaln, xlogy
 
 from reference.mixtures import (
     MixtureFit,
@@ -30,6 +30,7 @@ from reference.mixtures import (
 )
 
 GAUSS_SD_FLOOR = 1e-3
+ONE_UMI = np.log10([2.0])
 POISSON_GAUSS = ("weight", "rate", "mean", "sd")
 GAUSS = ("weight", "mean_background", "mean_signal", "sd")
 
@@ -50,6 +51,7 @@ def fit_poisson_gauss(
     *,
     priors: bool = True,
     sd_floor: float = 0.5,
+    n_starts: int | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 1000,
 ) -> MixtureFit:
@@ -70,6 +72,7 @@ def fit_poisson_gauss(
     counts : (n_cells,) int, UMI; zeros are ignored
     priors : False fits by maximum likelihood
     sd_floor : smallest standard deviation of the signal, log2 units
+    n_starts : climb from no more than these of the starts; None takes all
     tolerance : of the parameters, relative
     max_iterations : EM iterations of each start
 
@@ -98,7 +101,7 @@ def fit_poisson_gauss(
         return _poisson_gauss_update(data, r, theta, priors, sd_floor)
 
     climbs = []
-    for r in hard_splits(u):
+    for r in hard_splits(u, n_starts):
         start = maximize(r, _poisson_gauss_moments(data, r, sd_floor))
         climb = expectation_maximization(
             start,
@@ -119,6 +122,8 @@ def fit_poisson_gauss(
         lambda climb: status_of_guide(y, climb),
         named,
         lambda theta: _poisson_gauss_likelihood(data, theta),
+        max(_one_poisson(data), _one_normal(data, sd_floor)),
+        data.n_cells.sum(),
     )
 
 
@@ -234,6 +239,20 @@ def _map_sd(size: float, squares: float, start: float) -> float:
     return math.exp(newton_maximum(derivatives, np.array([math.log(start)]))[0])
 
 
+def _one_poisson(data: Histogram) -> float:
+    """Log likelihood of background alone."""
+    size, total = data.n_cells.sum(), float(data.n_cells @ data.x)
+    return float(xlogy(total, total / size) - total - data.n_cells @ gammaln(data.x + 1.0))
+
+
+def _one_normal(data: Histogram, sd_floor: float) -> float:
+    """Log likelihood of one Normal alone."""
+    size = data.n_cells.sum()
+    mean = data.n_cells @ data.x / size
+    sd = max(math.sqrt(data.n_cells @ (data.x - mean) ** 2 / size), sd_floor)
+    return float(data.n_cells @ log_normal_density(data.x, mean, sd))
+
+
 def _poisson_gauss_admissible(data: Histogram, theta: Vector) -> bool:
     weight, _, mean, _ = theta
     background = data.n_cells * expit(-_poisson_gauss_log_odds(data.x, theta))
@@ -245,7 +264,11 @@ def _poisson_gauss_admissible(data: Histogram, theta: Vector) -> bool:
 
 
 def fit_gauss(
-    counts: ArrayLike, *, tolerance: float = 1e-10, max_iterations: int = 1000
+    counts: ArrayLike,
+    *,
+    n_starts: int | None = None,
+    tolerance: float = 1e-10,
+    max_iterations: int = 1000,
 ) -> MixtureFit:
     r"""Fit two Normals of one standard deviation to the log10 of count + 1, zeros included.
 
@@ -254,11 +277,13 @@ def fit_gauss(
         x = \log_{10}(y + 1), \qquad f(x) = (1 - w)\,\phi(x; \mu_0, \sigma) + w\,\phi(x; \mu_1,
         \sigma), \qquad \mu_0 < \mu_1, \; \sigma \ge 10^{-3}
 
-    by maximum likelihood.
+    by maximum likelihood. Admissible fits leave a count of 1 to the background, with a posterior of
+    at most 1/2; a guide with many ambient UMIs would else split into cells without and with any.
 
     Parameters
     ----------
     counts : (n_cells,) int, UMI, zeros included
+    n_starts : climb from no more than these of the starts; None takes all
     tolerance : of the parameters, relative
     max_iterations : EM iterations of each start
 
@@ -278,7 +303,7 @@ def fit_gauss(
     u, n = np.unique(y, return_counts=True)
     data = Histogram(u.astype(np.float64), n.astype(np.float64), np.log10(u + 1.0))
     climbs = []
-    for r in hard_splits(u):
+    for r in hard_splits(u, n_starts):
         climb = expectation_maximization(
             _gauss_update(data, r),
             lambda theta: _gauss_update(data, expit(_gauss_log_odds(data.x, theta))),
@@ -286,7 +311,7 @@ def fit_gauss(
             tolerance,
             max_iterations,
         )
-        if climb.theta[2] > climb.theta[1] and 2e-9 < climb.theta[0] < 1.0 - 2e-9:
+        if _gauss_admissible(climb.theta):
             climbs.append(climb)
 
     def named(theta: Vector) -> dict[str, float]:
@@ -298,6 +323,8 @@ def fit_gauss(
         lambda climb: status_of_guide(y, climb),
         named,
         lambda theta: _gauss_likelihood(data, theta),
+        _one_normal(data, GAUSS_SD_FLOOR),
+        data.n_cells.sum(),
     )
 
 
@@ -340,6 +367,12 @@ def _gauss_log_odds(x: Vector, theta: Vector) -> Vector:
     return prior + (high - low) * (x - (low + high) / 2.0) / sd**2
 
 
+def _gauss_admissible(theta: Vector) -> bool:
+    weight, low, high, _ = theta
+    interior = 2e-9 < weight < 1.0 - 2e-9
+    return bool(interior and high > low and _gauss_log_odds(ONE_UMI, theta)[0] <= 0.0)
+
+
 def _gauss_likelihood(data: Histogram, theta: Vector) -> float:
     weight, low, high, sd = theta
     signal = math.log(weight) + log_normal_density(data.x, high, sd)
@@ -358,6 +391,27 @@ def _gauss_update(data: Histogram, r: Vector) -> Vector:
 
 
 # ------------------------------------------------------------------------------------ shared
+
+
+def log_likelihood(model: str, counts: ArrayLike, parameters: Mapping[str, float]) -> float:
+    """Log likelihood of some cells under a fit of these or others.
+
+    Parameters
+    ----------
+    model : ``poisson_gauss`` or ``gauss``
+    counts : (n_cells,) int, UMI; ``poisson_gauss`` ignores zeros
+    parameters : of :func:`fit_poisson_gauss` or :func:`fit_gauss`
+    """
+    y = np.asarray(counts)
+    if model == "poisson_gauss":
+        u, n = np.unique(y[y > 0], return_counts=True)
+        theta = np.array([parameters[name] for name in POISSON_GAUSS])
+        data = Histogram(u.astype(np.float64), n.astype(np.float64), np.log2(u))
+        return _poisson_gauss_likelihood(data, theta)
+    u, n = np.unique(y, return_counts=True)
+    theta = np.array([parameters[name] for name in GAUSS])
+    data = Histogram(u.astype(np.float64), n.astype(np.float64), np.log10(u + 1.0))
+    return _gauss_likelihood(data, theta)
 
 
 def _first_count(

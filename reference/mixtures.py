@@ -42,6 +42,7 @@ class MixtureFit:
     log_likelihood : natural log
     n_iterations : EM iterations of the winning start
     converged : whether the parameters stood still before the iterations ran out
+    one_component : log likelihood of the best single component; NaN where nothing was fitted
     """
 
     model: str
@@ -51,6 +52,7 @@ class MixtureFit:
     log_likelihood: float = math.nan
     n_iterations: int = 0
     converged: bool = False
+    one_component: float = math.nan
 
 
 class Climb(NamedTuple):
@@ -90,7 +92,18 @@ def status_of_guide(counts: ArrayLike, climb: Climb) -> str:
     return "weak" if np.count_nonzero(counts) < MIN_NONZERO_CELLS else "ok"
 
 
-def hard_splits(counts: ArrayLike) -> Iterator[Vector]:
+def bic_difference(
+    log_likelihood: float, one_component: float, n_observations: float, n_more_parameters: int = 2
+) -> float:
+    """BIC of one component minus that of the mixture: above 0 speaks for the mixture.
+
+    Source: Schwarz, Ann. Statist. 6 (1978) 461-464.
+    """
+    penalty = n_more_parameters * math.log(max(n_observations, 1.0))
+    return 2.0 * (log_likelihood - one_component) - penalty
+
+
+def hard_splits(counts: ArrayLike, n_starts: int | None = None) -> Iterator[Vector]:
     """Yield first responsibilities: the signal is ``y > c``, for cuts c low and relative.
 
     The cuts are 1, 2, 3, 5 and 10, where ambient counts end in most screens, then 1/4, 1/2 and 3/4
@@ -99,6 +112,7 @@ def hard_splits(counts: ArrayLike) -> Iterator[Vector]:
     Parameters
     ----------
     counts : (n,) int, UMI, one per observation (or group of equal observations)
+    n_starts : yield no more than these; None yields all
 
     Yields
     ------
@@ -106,8 +120,10 @@ def hard_splits(counts: ArrayLike) -> Iterator[Vector]:
     """
     y = np.asarray(counts, dtype=np.float64)
     ends = y[y > 0].min(), y.max()
-    seen = set()
+    seen: set[bytes] = set()
     for cut in (*SPLITS, *np.geomspace(*ends, 5)[1:-1], 0.0):
+        if n_starts is not None and len(seen) >= n_starts:
+            return
         signal = y > cut
         if signal.any() and not signal.all() and signal.tobytes() not in seen:
             seen.add(signal.tobytes())
@@ -197,19 +213,29 @@ def best_fit(
     status: Callable[[Climb], str],
     named: Callable[[Vector], dict[str, float]],
     log_likelihood: Callable[[Vector], float],
+    one_component: float = math.nan,
+    n_observations: float = 1.0,
 ) -> MixtureFit:
-    """Report the admissible end of EM with the largest objective; the first of equals."""
+    """Report the admissible end of EM with the largest objective; the first of equals.
+
+    A fit that would be ``ok`` has the status ``no_separation`` when its BIC is no better than that
+    of one component.
+    """
     if not climbs:
-        return MixtureFit(model, "no_separation")
+        return MixtureFit(model, "no_separation", one_component=one_component)
     best = max(climbs, key=lambda climb: climb.objective)
+    found, likelihood = status(best), log_likelihood(best.theta)
+    if found == "ok" and bic_difference(likelihood, one_component, n_observations) <= 0:
+        found = "no_separation"
     return MixtureFit(
         model,
-        status(best),
+        found,
         named(best.theta),
         best.objective,
-        log_likelihood(best.theta),
+        likelihood,
         best.n_iterations,
         best.converged,
+        one_component,
     )
 
 

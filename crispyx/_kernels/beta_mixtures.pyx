@@ -21,6 +21,7 @@ cdef enum:
     NO_SEPARATION = 2
 
 cdef double COARSE = 1e-2
+cdef double MARGIN = 5      # of a start's objective below the best end, to be finished too
 cdef double SMALLEST_WEIGHT = 1e-9
 cdef double SMALLEST_SHAPE = 1e-3
 cdef double LARGEST_SHAPE = 1e3
@@ -51,7 +52,10 @@ def fit_beta(
     uint8[::1] status,                 # OUT (n_fits,), 0 ok, 1 not converged, 2 no separation
     int n_threads,
 ):
-    """Fit every group of cells; the starts are finished from the best down until one is admissible."""
+    """Fit every group of cells.
+
+    The starts whose objective comes near that of the best end, elsewhere, are finished.
+    """
     cdef Py_ssize_t g
     cdef const double* prior = &concentration[0] if concentration.shape[0] > 0 else NULL
     with nogil:
@@ -75,8 +79,10 @@ cdef void fit_group(
     cdef double image[MAX_PARAMETERS]
     cdef double low[MAX_PARAMETERS]
     cdef double high[MAX_PARAMETERS]
+    cdef double ordered[MAX_PARAMETERS]
     cdef double* theta = thetas
-    cdef int i, j, _j, best, p = 3 * n_components - 1
+    cdef bint admissible
+    cdef int i, j, _j, best, chosen = 0, p = 3 * n_components - 1
     cdef Py_ssize_t k
     cdef Proportions data
     cdef Ascent ascent
@@ -89,12 +95,12 @@ cdef void fit_group(
         low[i] = log(SMALLEST_SHAPE) if i < 2 * n_components else log(SMALLEST_WEIGHT)
         high[i] = log(LARGEST_SHAPE) if i < 2 * n_components else -log(SMALLEST_WEIGHT)
     n_iterations[0] = 0
-    ascent.objective = 0
     status[0] = NO_SEPARATION
     for j in range(n_starts):
         theta = &thetas[j * MAX_PARAMETERS]
         from_start(starts + j * 3 * n_components, n_components, theta)
-        ascent = ascend(beta_step, &data, p, theta, low, high, COARSE, 60)
+        ascent = ascend(beta_step, &data, p, theta, low, high, COARSE,
+                        min(60, max_iterations))
         n_iterations[0] += ascent.n_iterations
         objectives[j] = ascent.objective
         used[j] = False
@@ -103,15 +109,25 @@ cdef void fit_group(
         for j in range(n_starts):
             if not used[j] and (best < 0 or objectives[j] > objectives[best]):
                 best = j
+        if status[0] != NO_SEPARATION and objectives[best] < scores[0] - MARGIN:
+            break
         used[best] = True
         theta = &thetas[best * MAX_PARAMETERS]
+        if status[0] != NO_SEPARATION and is_near(theta, &thetas[chosen * MAX_PARAMETERS], p):
+            continue
         ascent = ascend(beta_step, &data, p, theta, low, high, tolerance, max_iterations)
         n_iterations[0] += ascent.n_iterations
-        write_ordered(theta, n_components, parameters)
-        if is_admissible(parameters, n_components):
-            status[0] = OK if ascent.converged else NOT_CONVERGED
-            break
-    scores[0] = ascent.objective
+        write_ordered(theta, n_components, ordered)
+        admissible = is_admissible(ordered, n_components)
+        if _j == 0 or (admissible and (status[0] == NO_SEPARATION
+                                       or ascent.objective > scores[0])):
+            chosen = best
+            scores[0] = ascent.objective
+            for j in range(3 * n_components):
+                parameters[j] = ordered[j]
+            if admissible:
+                status[0] = OK if ascent.converged else NOT_CONVERGED
+    theta = &thetas[chosen * MAX_PARAMETERS]
     data.concentration = NULL
     scores[1] = beta_step(&data, theta, image)
     data.n_components = 1
@@ -121,10 +137,25 @@ cdef void fit_group(
     ).objective
 
 
+cdef bint is_near(const double* a, const double* b, int p) noexcept nogil:
+    """On the way to the same end."""
+    cdef int i
+    for i in range(p):
+        if fabs(a[i] - b[i]) > 0.1:
+            return False
+    return True
+
+
 cdef bint is_admissible(const double* parameters, int n_components) noexcept nogil:
-    """The component of the largest mean is the densest towards 1: its b is the smallest."""
+    """The component of the largest mean is the densest towards 1: its b is the smallest.
+
+    No shape stands at its bounds.
+    """
     cdef int c
     cdef const double* b = parameters + 2 * n_components
+    for c in range(n_components, 3 * n_components):
+        if not 1.000001 * SMALLEST_SHAPE < parameters[c] < 0.999999 * LARGEST_SHAPE:
+            return False
     for c in range(n_components - 1):
         if not b[c] > b[n_components - 1]:
             return False

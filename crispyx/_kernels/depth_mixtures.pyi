@@ -9,6 +9,7 @@ def fit_depth(
     n: np.ndarray,
     depths: np.ndarray,
     cells_at: np.ndarray,
+    n_starts: int,
     tolerance: float,
     max_iterations: int,
     bin_scratch: np.ndarray,

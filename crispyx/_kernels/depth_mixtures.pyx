@@ -20,7 +20,7 @@ ctypedef long long int64
 ctypedef unsigned char uint8
 
 cdef enum:
-    N_STARTS = 4
+    MAX_STARTS = 32
     N_PARAMETERS = 4
     OK = 0
     NOT_CONVERGED = 1
@@ -57,6 +57,7 @@ def fit_depth(
     const double[::1] n,             # IN (n_bins,), cells
     const double[::1] depths,        # IN (n_depths,), exposure or number of trials
     const double[::1] cells_at,      # IN (n_depths,), all cells of that depth
+    int n_starts,                    # at most 32
     double tolerance,
     int max_iterations,
     double[::1] bin_scratch,         # SCRATCH (n_bins,)
@@ -75,22 +76,23 @@ def fit_depth(
             t = threadid()
             fit_guide(
                 model, &y[ptr[g]], &depth_of[ptr[g]], &n[ptr[g]], ptr[g + 1] - ptr[g], &depths[0],
-                &cells_at[0], depths.shape[0], tolerance, max_iterations, &bin_scratch[ptr[g]],
-                &zero_scratch[t, 0], &parameters[g, 0], &scores[g, 0], &n_iterations[g], &status[g],
+                &cells_at[0], depths.shape[0], n_starts, tolerance, max_iterations,
+                &bin_scratch[ptr[g]], &zero_scratch[t, 0], &parameters[g, 0], &scores[g, 0],
+                &n_iterations[g], &status[g],
             )
 
 
 cdef void fit_guide(
     int model, const double* y, const int64* depth_of, const double* n, Py_ssize_t n_bins,
-    const double* depths, const double* cells_at, Py_ssize_t n_depths, double tolerance,
-    int max_iterations, double* d, double* scratch, double* parameters, double* scores,
+    const double* depths, const double* cells_at, Py_ssize_t n_depths, int n_most,
+    double tolerance, int max_iterations, double* d, double* scratch, double* parameters, double* scores,
     int64* n_iterations, uint8* status,
 ) noexcept nogil:
-    cdef double thetas[N_STARTS * N_PARAMETERS]
-    cdef double objectives[N_STARTS]
+    cdef double thetas[MAX_STARTS * N_PARAMETERS]
+    cdef double objectives[MAX_STARTS]
     cdef double low[N_PARAMETERS]
     cdef double high[N_PARAMETERS]
-    cdef double split, last_above = -1, above, constant
+    cdef double last_above = -1, above, constant
     cdef Guide data
     cdef Ascent ascent
     cdef em_map step = poisson_step
@@ -104,14 +106,13 @@ cdef void fit_guide(
     prepare(&data, depth_of, depths, cells_at, n_depths, d, scratch)
     bounds(low, high)
     n_iterations[0] = 0
-    for i in range(N_STARTS):
-        split = 0.25 * y[n_bins - 1] if i == 3 else 3 if i == 0 else 6 if i == 1 else 15
-        above = start(model, &data, split, &thetas[4 * n_starts])
+    for i in range(n_most):
+        above = start(model, &data, split_of(i, n_most, y[n_bins - 1]), &thetas[4 * n_starts])
         if above == 0 or above == last_above:
             continue
         last_above = above
         ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * n_starts], low, high, COARSE,
-                        40)
+                        min(40, max_iterations))
         objectives[n_starts] = ascent.objective
         n_iterations[0] += ascent.n_iterations
         if objectives[n_starts] > objectives[best]:
@@ -170,6 +171,13 @@ cdef void prepare(Guide* data, const int64* depth_of, const double* depths, cons
             data.zero_d[data.n_zero] = depths[k]
             data.zero_n[data.n_zero] = left[k]
             data.n_zero += 1
+
+
+cdef double split_of(int i, int n_starts, double largest) noexcept nogil:
+    """Where ambient counts end in most screens, then relative to the largest count."""
+    if i < 3:
+        return 3 if i == 0 else 6 if i == 1 else 15
+    return 0.25 * largest if i == 3 else exp(log(largest) * (i - 3) / (n_starts - 3))
 
 
 cdef double start(int model, const Guide* data, double split, double* theta) noexcept nogil:

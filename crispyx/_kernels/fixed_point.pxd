@@ -3,7 +3,8 @@
 # A map returns the objective at theta and writes the EM image of theta. The next point is the image
 # corrected by the secants of the last steps (Walker and Ni, SIAM J Numer Anal 49, 2011); a point
 # that lowers the objective is thrown away, with the secants, for the plain EM step, so the objective
-# never falls. With as many secants as parameters, convergence near an optimum is superlinear.
+# never falls. There are as many secants as parameters, at most nine; up to nine parameters
+# convergence near an optimum is superlinear.
 
 from libc.math cimport fabs, isfinite
 
@@ -26,13 +27,17 @@ cdef inline double dot(const double* a, const double* b, int n) noexcept nogil:
     return total
 
 
-cdef inline void anderson(const double* theta, const double* image, double* df, double* dg,
-                          int stored, int p, double* proposal) noexcept nogil:
-    """Write the accelerated point; ``df`` and ``dg`` (stored, p) hold secants, the newest last."""
-    cdef double q[MAX_PARAMETERS * MAX_PARAMETERS]
-    cdef double h[MAX_PARAMETERS * MAX_PARAMETERS]
+cdef inline void anderson(const double* theta, const double* image, const double* df,
+                          const double* dg, int stored, int p, double* proposal,
+                          double* work) noexcept nogil:
+    """Write the accelerated point; ``df`` and ``dg`` (stored, p) hold secants, the newest last.
+
+    ``work`` has room for (2 * stored + 1) * p numbers.
+    """
+    cdef double* residual = work
+    cdef double* q = work + p
+    cdef double* h = q + stored * p
     cdef double norms[MAX_PARAMETERS]
-    cdef double residual[MAX_PARAMETERS]
     cdef double c, norm
     cdef int i, j, k, kept = 0
     for i in range(p):
@@ -40,20 +45,20 @@ cdef inline void anderson(const double* theta, const double* image, double* df, 
         proposal[i] = image[i]
     for j in range(stored - 1, -1, -1):
         for i in range(p):
-            q[kept * MAX_PARAMETERS + i] = df[j * MAX_PARAMETERS + i]
-            h[kept * MAX_PARAMETERS + i] = dg[j * MAX_PARAMETERS + i]
+            q[kept * p + i] = df[j * p + i]
+            h[kept * p + i] = dg[j * p + i]
         for k in range(kept):
-            c = dot(&q[kept * MAX_PARAMETERS], &q[k * MAX_PARAMETERS], p) / norms[k]
+            c = dot(&q[kept * p], &q[k * p], p) / norms[k]
             for i in range(p):
-                q[kept * MAX_PARAMETERS + i] -= c * q[k * MAX_PARAMETERS + i]
-                h[kept * MAX_PARAMETERS + i] -= c * h[k * MAX_PARAMETERS + i]
-        norm = dot(&q[kept * MAX_PARAMETERS], &q[kept * MAX_PARAMETERS], p)
-        if norm <= 1e-10 * dot(&df[j * MAX_PARAMETERS], &df[j * MAX_PARAMETERS], p):
+                q[kept * p + i] -= c * q[k * p + i]
+                h[kept * p + i] -= c * h[k * p + i]
+        norm = dot(&q[kept * p], &q[kept * p], p)
+        if norm <= 1e-10 * dot(&df[j * p], &df[j * p], p):
             continue
         norms[kept] = norm
-        c = dot(&q[kept * MAX_PARAMETERS], residual, p) / norm
+        c = dot(&q[kept * p], residual, p) / norm
         for i in range(p):
-            proposal[i] -= c * h[kept * MAX_PARAMETERS + i]
+            proposal[i] -= c * h[kept * p + i]
         kept += 1
     for i in range(p):
         if not isfinite(proposal[i]) or fabs(proposal[i] - theta[i]) > 3:
@@ -69,15 +74,26 @@ cdef inline bint not_worse(double after, double before) noexcept nogil:
 cdef inline Ascent ascend(em_map step, const void* problem, int p, double* theta,
                           const double* low, const double* high, double tolerance,
                           int max_iterations) noexcept nogil:
-    """Move ``theta`` to a maximum; converged when an EM step moves no parameter by ``tolerance``.
+    """Move up to nine parameters ``theta`` to a maximum; see :func:`climb`."""
+    cdef double work[(4 * MAX_PARAMETERS + 4) * MAX_PARAMETERS]
+    return climb(step, problem, p, theta, low, high, tolerance, max_iterations, work)
+
+
+cdef inline Ascent climb(em_map step, const void* problem, int p, double* theta,
+                         const double* low, const double* high, double tolerance,
+                         int max_iterations, double* work) noexcept nogil:
+    """Move ``theta`` (p,) to a maximum; converged when an EM step moves no parameter by ``tolerance``.
 
     ``low`` and ``high`` (p,) bound every point; images of the map lie within them by themselves.
+    ``work`` has room for (4 * min(p, 9) + 4) * p numbers.
     """
-    cdef double image[MAX_PARAMETERS]
-    cdef double proposal[MAX_PARAMETERS]
-    cdef double new_image[MAX_PARAMETERS]
-    cdef double df[MAX_PARAMETERS * MAX_PARAMETERS]
-    cdef double dg[MAX_PARAMETERS * MAX_PARAMETERS]
+    cdef int window = min(p, MAX_PARAMETERS)
+    cdef double* image = work
+    cdef double* proposal = work + p
+    cdef double* new_image = work + 2 * p
+    cdef double* df = work + 3 * p
+    cdef double* dg = df + window * p
+    cdef double* more_work = dg + window * p
     cdef double after, fraction, largest
     cdef int i, k, stored = 0
     cdef Ascent result
@@ -93,7 +109,7 @@ cdef inline Ascent ascend(em_map step, const void* problem, int p, double* theta
         if largest <= tolerance:
             result.converged = True
             return result
-        anderson(theta, image, df, dg, stored, p, proposal)
+        anderson(theta, image, df, dg, stored, p, proposal, more_work)
         for i in range(p):
             proposal[i] = min(max(proposal[i], low[i]), high[i])
         after = step(problem, proposal, new_image)
@@ -110,15 +126,15 @@ cdef inline Ascent ascend(em_map step, const void* problem, int p, double* theta
             after = step(problem, proposal, new_image)
             result.n_iterations += 1
             fraction = fraction / 2
-        if stored == p:
+        if stored == window:
             for k in range(1, stored):
                 for i in range(p):
-                    df[(k - 1) * MAX_PARAMETERS + i] = df[k * MAX_PARAMETERS + i]
-                    dg[(k - 1) * MAX_PARAMETERS + i] = dg[k * MAX_PARAMETERS + i]
+                    df[(k - 1) * p + i] = df[k * p + i]
+                    dg[(k - 1) * p + i] = dg[k * p + i]
             stored -= 1
         for i in range(p):
-            dg[stored * MAX_PARAMETERS + i] = new_image[i] - image[i]
-            df[stored * MAX_PARAMETERS + i] = new_image[i] - proposal[i] - image[i] + theta[i]
+            dg[stored * p + i] = new_image[i] - image[i]
+            df[stored * p + i] = new_image[i] - proposal[i] - image[i] + theta[i]
             theta[i] = proposal[i]
             image[i] = new_image[i]
         stored += 1

@@ -18,7 +18,7 @@ ctypedef long long int64
 ctypedef unsigned char uint8
 
 cdef enum:
-    N_STARTS = 6
+    MAX_STARTS = 32
     N_PARAMETERS = 4
     OK = 0
     NOT_CONVERGED = 1
@@ -48,6 +48,7 @@ def fit_poisson_gauss(
     const double[::1] log_factorial,  # IN (n_bins,), log Gamma(x + 1)
     bint priors,
     double sd_floor,
+    int n_starts,                     # at most 32
     double tolerance,
     int max_iterations,
     double[:, ::1] parameters,        # OUT (n_guides, 4), weight, mu, sd, lam
@@ -62,8 +63,8 @@ def fit_poisson_gauss(
         for g in prange(ptr.shape[0] - 1, schedule="dynamic", num_threads=n_threads):
             fit_guide(
                 poisson_gauss_step, start_poisson_gauss, &x[ptr[g]], &n[ptr[g]],
-                &log_factorial[ptr[g]], ptr[g + 1] - ptr[g], priors, sd_floor, tolerance,
-                max_iterations, &parameters[g, 0], &scores[g, 0], &n_iterations[g], &status[g],
+                &log_factorial[ptr[g]], ptr[g + 1] - ptr[g], priors, sd_floor, n_starts,
+                tolerance, max_iterations, &parameters[g, 0], &scores[g, 0], &n_iterations[g], &status[g],
             )
             scores[g, 2] = one_poisson_or_gauss(
                 &x[ptr[g]], &n[ptr[g]], &log_factorial[ptr[g]], ptr[g + 1] - ptr[g], sd_floor
@@ -75,6 +76,7 @@ def fit_gauss(
     const double[::1] x,              # IN (n_bins,), log10(count + 1), rising by guide
     const double[::1] n,              # IN (n_bins,), cells
     double sd_floor,
+    int n_starts,                     # at most 32
     double tolerance,
     int max_iterations,
     double[:, ::1] parameters,        # OUT (n_guides, 4), weight, mu_signal, sd, mu_background
@@ -89,7 +91,7 @@ def fit_gauss(
         for g in prange(ptr.shape[0] - 1, schedule="dynamic", num_threads=n_threads):
             fit_guide(
                 gauss_step, start_gauss, &x[ptr[g]], &n[ptr[g]], NULL, ptr[g + 1] - ptr[g], False,
-                sd_floor, tolerance, max_iterations, &parameters[g, 0], &scores[g, 0],
+                sd_floor, n_starts, tolerance, max_iterations, &parameters[g, 0], &scores[g, 0],
                 &n_iterations[g], &status[g],
             )
             scores[g, 2] = one_normal(&x[ptr[g]], &n[ptr[g]], ptr[g + 1] - ptr[g], sd_floor)
@@ -137,12 +139,12 @@ ctypedef void (*start_map)(const Histogram* data, double split, double* theta) n
 
 cdef void fit_guide(
     em_map step, start_map start, const double* x, const double* n, const double* log_factorial,
-    Py_ssize_t n_bins, bint priors, double sd_floor, double tolerance, int max_iterations,
-    double* parameters, double* scores, int64* n_iterations, uint8* status,
+    Py_ssize_t n_bins, bint priors, double sd_floor, int n_starts, double tolerance,
+    int max_iterations, double* parameters, double* scores, int64* n_iterations, uint8* status,
 ) noexcept nogil:
-    cdef double thetas[N_STARTS * N_PARAMETERS]
-    cdef double objectives[N_STARTS]
-    cdef bint used[N_STARTS]
+    cdef double thetas[MAX_STARTS * N_PARAMETERS]
+    cdef double objectives[MAX_STARTS]
+    cdef bint used[MAX_STARTS]
     cdef double image[N_PARAMETERS]
     cdef double low[N_PARAMETERS]
     cdef double high[N_PARAMETERS]
@@ -160,15 +162,16 @@ cdef void fit_guide(
     low[0], high[0] = logit_weight(0), logit_weight(1)
     low[2] = log(sd_floor)
     n_iterations[0] = 0
-    for i in range(N_STARTS):
-        start(&data, x[0] + (i + 0.5) / N_STARTS * (x[n_bins - 1] - x[0]), &thetas[4 * i])
-        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * i], low, high, COARSE, 40)
+    for i in range(n_starts):
+        start(&data, x[0] + (i + 0.5) / n_starts * (x[n_bins - 1] - x[0]), &thetas[4 * i])
+        ascent = ascend(step, &data, N_PARAMETERS, &thetas[4 * i], low, high, COARSE,
+                        min(40, max_iterations))
         objectives[i] = ascent.objective
         used[i] = False
         n_iterations[0] += ascent.n_iterations
-    for _j in range(N_STARTS):
+    for _j in range(n_starts):
         best = -1
-        for i in range(N_STARTS):
+        for i in range(n_starts):
             if not used[i] and (best < 0 or objectives[i] > objectives[best]):
                 best = i
         used[best] = True
@@ -297,14 +300,23 @@ cdef double log_sd(double n, double square, double t, double low) noexcept nogil
     return max(t, low)
 
 
+cdef double one_umi_odds(const double* theta) noexcept nogil:
+    """Log-odds that a count of 1 is signal under gauss."""
+    cdef double middle = 0.5 * (theta[1] + theta[3])
+    return theta[0] + (theta[1] - theta[3]) * (log(2.0) / log(10.0) - middle) * exp(-2 * theta[2])
+
+
 cdef bint is_admissible(em_map step, const Histogram* data, const double* theta) noexcept nogil:
-    """The signal's mean is above that of the background and the weight off its bounds."""
+    """The signal's mean is above that of the background and the weight off its bounds.
+
+    gauss: a count of 1 is background.
+    """
     cdef double weight = 1 / (1 + exp(-theta[0])), r, n = 0, x = 0, sd = exp(theta[2])
     cdef Py_ssize_t k
     if not 2 * SMALLEST_WEIGHT < weight < 1 - 2 * SMALLEST_WEIGHT:
         return False
     if data.log_factorial == NULL:
-        return theta[1] > theta[3]
+        return theta[1] > theta[3] and one_umi_odds(theta) <= 0
     for k in range(data.n_bins):
         mix(log(1 - weight) - exp(theta[3]) + data.x[k] * theta[3] - data.log_factorial[k],
             log(weight) - theta[2] - LOG_SQRT_TWO_PI

@@ -13,8 +13,9 @@ import numpy as np
 
 import reference.beta_mixtures as reference
 from crispyx._kernels import beta_mixtures as kernel
-from crispyx._stats.mixtures import MAX_ITERATIONS, NO_SEPARATION, NOT_CONVERGED, TOLERANCE
+from crispyx._stats.mixtures import DEFAULT_SEARCH, NO_SEPARATION, NOT_CONVERGED, Search
 from crispyx.settings import Engine
+from reference.mixtures import bic_difference
 
 BetaModel = Literal["beta2", "beta3"]
 LOWEST, HIGHEST = 1e-4, 0.9999
@@ -23,17 +24,21 @@ CONCENTRATION = {"beta2": (0.6, 0.4), "beta3": (0.3, 0.3, 0.4)}
 # Weights, a, b: crispat's start, then narrow and wide cells at other places.
 STARTS = {
     "beta2": (
-        (0.6, 0.4, 1, 10, 10, 1),
+        (0.5, 0.5, 1, 10, 10, 1),
+        (0.5, 0.5, 4, 9, 4, 1),
+        (0.5, 0.5, 20, 10, 20, 0.5),
+        (0.5, 0.5, 2, 30, 2, 1),
         (0.5, 0.5, 5, 10, 5, 1),
-        (0.2, 0.8, 5, 10, 5, 0.5),
         (0.1, 0.9, 10, 20, 10, 0.5),
         (0.5, 0.5, 1, 1, 3, 1),
         (0.5, 0.5, 20, 50, 20, 1),
     ),
     "beta3": (
         (0.3, 0.3, 0.4, 1, 10, 10, 10, 10, 1),
+        (0.3, 0.3, 0.4, 2, 20, 10, 6, 20, 0.5),
+        (0.3, 0.3, 0.4, 3, 15, 13, 5, 10, 0.4),
+        (0.3, 0.3, 0.4, 5, 15, 30, 5, 5, 0.5),
         (0.1, 0.2, 0.7, 3, 10, 20, 10, 10, 1),
-        (0.05, 0.1, 0.85, 2, 15, 15, 5, 10, 0.5),
         (0.2, 0.4, 0.4, 5, 10, 50, 10, 2, 1),
         (0.1, 0.4, 0.5, 5, 5, 50, 5, 1, 0.5),
         (0.3, 0.3, 0.4, 10, 30, 60, 30, 10, 1),
@@ -75,6 +80,7 @@ def fit_beta(
     engine: Engine,
     *,
     priors: bool = True,
+    search: Search = DEFAULT_SEARCH,
 ) -> BetaFit:
     """Fit the proportion ``largest / depth`` of all cells with counts.
 
@@ -90,6 +96,8 @@ def fit_beta(
         Which definition runs.
     priors : bool
         False fits by maximum likelihood.
+    search : Search
+        How long EM climbs, and from where; there are at most eight starts.
     """
     have = depth > 0
     proportions = np.clip(largest[have] / depth[have], LOWEST, HIGHEST)
@@ -99,44 +107,73 @@ def fit_beta(
         status = "no_counts" if len(x) == 0 else "too_few" if n[0] < 2 else "no_separation"
         return BetaFit({}, np.nan, np.nan, np.nan, 0, status, log_odds)
     if engine == "reference":
-        fit = _reference(proportions, model, priors)
+        fit = _reference(proportions, model, priors, search)
     else:
-        fit = _compiled(x, n, model, priors)
+        fit = _compiled(x, n, model, priors, search)
     if fit.status == "ok":
         log_odds[have] = _rising_log_odds(x, model, fit.parameters)[position]
     return replace(fit, log_odds=log_odds)
 
 
-def last_crossing(
-    model: BetaModel, parameters: Mapping[str, float], min_confidence: float
+def beta_log_likelihood(
+    largest: np.ndarray, depth: np.ndarray, parameters: Mapping[str, float]
 ) -> float:
-    """Return the proportion above which the posterior exceeds ``min_confidence`` up to 1."""
+    """Return the log likelihood of some cells under a fit of these or others, NaN without one."""
+    have = depth > 0
+    if not parameters:
+        return np.nan
+    return reference.log_likelihood(largest[have] / depth[have], parameters)
+
+
+def beta_log_odds(
+    proportions: np.ndarray, model: BetaModel, parameters: Mapping[str, float]
+) -> np.ndarray:
+    """Return the log-odds of the signal (n,) of proportions, which may fall again."""
+    find = reference.log_odds_beta2 if model == "beta2" else reference.log_odds_beta3
+    return find(proportions, parameters)
+
+
+def last_crossing(
+    model: BetaModel,
+    parameters: Mapping[str, float],
+    min_confidence: float,
+    *,
+    grid: bool = False,
+) -> float:
+    """Return the proportion above which the posterior exceeds ``min_confidence`` up to 1.
+
+    With ``grid`` by crispat's rule: the first multiple of 0.01 where the signal is densest.
+    """
     find = reference.threshold_beta2 if model == "beta2" else reference.threshold_beta3
-    return float(find(parameters, min_confidence))
+    return float(find(parameters, min_confidence, grid=grid))
 
 
-def _reference(proportions: np.ndarray, model: BetaModel, priors: bool) -> BetaFit:
+def _reference(proportions: np.ndarray, model: BetaModel, priors: bool, search: Search) -> BetaFit:
     fit_one = reference.fit_beta2 if model == "beta2" else reference.fit_beta3
-    fit = fit_one(proportions, priors=priors)
+    fit = fit_one(proportions, priors=priors, **search.reference)
+    n_more = 3 * (len(CONCENTRATION[model]) - 1)
+    bic = bic_difference(fit.log_likelihood, fit.one_component, len(proportions), n_more)
     return BetaFit(
         dict(fit.parameters),
         fit.objective,
         fit.log_likelihood,
-        np.nan,
+        bic,
         fit.n_iterations,
         fit.status,
         np.empty(0),
     )
 
 
-def _status(code: int, bic_difference: float) -> str:
+def _status(code: int, bic: float) -> str:
     if code == NOT_CONVERGED:
         return "not_converged"
     # When one component is enough the cells do not fall apart, whatever the second one fits.
-    return "no_separation" if code == NO_SEPARATION or bic_difference <= 0 else "ok"
+    return "no_separation" if code == NO_SEPARATION or bic <= 0 else "ok"
 
 
-def _compiled(x: np.ndarray, n: np.ndarray, model: BetaModel, priors: bool) -> BetaFit:
+def _compiled(
+    x: np.ndarray, n: np.ndarray, model: BetaModel, priors: bool, search: Search
+) -> BetaFit:
     concentration = np.array(CONCENTRATION[model])
     n_components = len(concentration)
     parameters, scores = np.empty((1, 3 * n_components)), np.empty((1, 3))
@@ -148,9 +185,9 @@ def _compiled(x: np.ndarray, n: np.ndarray, model: BetaModel, priors: bool) -> B
         np.log1p(-x),
         n.astype(np.float64),
         concentration if priors else np.empty(0),
-        np.array(STARTS[model], dtype=np.float64),
-        TOLERANCE,
-        MAX_ITERATIONS,
+        np.array(STARTS[model][: search.n_starts], dtype=np.float64),
+        search.tolerance,
+        search.n_iterations,
         parameters,
         scores,
         n_iterations,
@@ -158,24 +195,22 @@ def _compiled(x: np.ndarray, n: np.ndarray, model: BetaModel, priors: bool) -> B
         1,
     )
     objective, log_likelihood, one_component = scores[0].tolist()
-    gain = 2 * (log_likelihood - one_component)
-    bic_difference = gain - 3 * (n_components - 1) * float(np.log(n.sum()))
+    bic = bic_difference(log_likelihood, one_component, float(n.sum()), 3 * (n_components - 1))
     names = [f"{kind}_{k + 1}" for kind in ("weight", "a", "b") for k in range(n_components)]
     return BetaFit(
         dict(zip(names, parameters[0].tolist(), strict=True)),
         objective,
         log_likelihood,
-        bic_difference,
+        bic,
         int(n_iterations[0]),
-        _status(int(code[0]), bic_difference),
+        _status(int(code[0]), bic),
         np.empty(0),
     )
 
 
 def _rising_log_odds(x: np.ndarray, model: BetaModel, parameters: dict[str, float]) -> np.ndarray:
     """Return the smallest log-odds at any proportion from each one up to the highest."""
-    find = reference.log_odds_beta2 if model == "beta2" else reference.log_odds_beta3
     at = np.union1d(x, GRID)
-    rising = np.minimum.accumulate(find(at, parameters)[::-1])[::-1]
+    rising = np.minimum.accumulate(beta_log_odds(at, model, parameters)[::-1])[::-1]
     found: np.ndarray = rising[np.searchsorted(at, x)]
     return found

@@ -12,12 +12,12 @@ import numpy as np
 import reference.depth_mixtures as reference
 from crispyx._kernels import depth_mixtures as kernel
 from crispyx._stats.mixtures import (
-    MAX_ITERATIONS,
-    TOLERANCE,
+    DEFAULT_SEARCH,
     Bins,
     Fitted,
     GuideColumns,
     GuideFits,
+    Search,
     assemble,
     from_reference,
     gate,
@@ -32,6 +32,7 @@ NAMES = {
     "neg_binomial": (*RATES, "dispersion"),
     "binomial": ("weight", "logit_background", "logit_signal"),
 }
+N_STARTS = 4
 CODES = {"poisson": 0, "neg_binomial": 1, "binomial": 2}
 
 
@@ -43,6 +44,7 @@ def fit_depth(
     n_threads: int = 1,
     *,
     exposure: Exposure = "consistent",
+    search: Search = DEFAULT_SEARCH,
 ) -> GuideFits:
     """Fit every guide on its counts and the guide depth of all cells.
 
@@ -61,20 +63,28 @@ def fit_depth(
     exposure : {"consistent", "crispat"}
         ``poisson``, ``neg_binomial``: fitted at depth + 1; the log-odds are taken there too, or at
         the depth itself as crispat does.
+    search : Search
+        How long EM climbs, and from where.
     """
     status = gate(columns)
     passing, kept = columns.take(status == "ok")
     if engine == "reference":
-        fitted = _reference(passing, depth, model, exposure)
+        fitted = _reference(passing, depth, model, exposure, search)
     else:
-        fitted = _compiled(passing, depth, model, exposure, n_threads)
+        fitted = compiled_depth(passing, depth, model, exposure, search, n_threads)
     n = np.count_nonzero(depth) if model == "binomial" else columns.n_cells
     return assemble(columns, status, kept, fitted, np.broadcast_to(n, passing.n_guides), 2)
 
 
-def _compiled(
-    columns: GuideColumns, depth: np.ndarray, model: DepthModel, exposure: Exposure, n_threads: int
+def compiled_depth(
+    columns: GuideColumns,
+    depth: np.ndarray,
+    model: DepthModel,
+    exposure: Exposure,
+    search: Search,
+    n_threads: int,
 ) -> Fitted:
+    """Fit guides that pass the gate in the kernel; see :func:`fit_depth`."""
     depths, position, cells_at = np.unique(depth, return_inverse=True, return_counts=True)
     offset = 0 if model == "binomial" else 1
     if offset == 0:
@@ -95,8 +105,9 @@ def _compiled(
         bins.n,
         (depths + offset).astype(np.float64),
         cells_at.astype(np.float64),
-        TOLERANCE,
-        MAX_ITERATIONS,
+        search.n_starts or N_STARTS,
+        search.tolerance,
+        search.n_iterations,
         np.empty(len(y)),
         np.empty((n_threads, 3 * n_depths)),
         parameters,
@@ -107,14 +118,14 @@ def _compiled(
     )
     at = depths[depth_of] + (offset if exposure == "consistent" else 0.0)
     values = (bins.by_guide(column) for column in parameters.T)
-    log_odds = bins.spread(_log_odds(model, y, at, *values), columns.ptr, keys, n_threads)
+    log_odds = bins.spread(depth_log_odds(model, y, at, *values), columns.ptr, keys, n_threads)
     names = NAMES[model]
     parameters = parameters[:, : len(names)].copy()
     objective, log_likelihood, one = scores.T.copy()
     return Fitted(names, parameters, objective, log_likelihood, one, n_iterations, code, log_odds)
 
 
-def _log_odds(
+def depth_log_odds(
     model: DepthModel,
     y: np.ndarray,
     at: np.ndarray,
@@ -123,6 +134,7 @@ def _log_odds(
     high: np.ndarray,
     theta: np.ndarray,
 ) -> np.ndarray:
+    """Return the log-odds of the signal (n,) of counts ``y`` at exposure ``at``."""
     prior = np.log(weight) - np.log1p(-weight)
     if model == "poisson":
         return prior + y * (high - low) - at * (np.exp(high) - np.exp(low))
@@ -133,7 +145,11 @@ def _log_odds(
 
 
 def _reference(
-    columns: GuideColumns, depth: np.ndarray, model: DepthModel, exposure: Exposure
+    columns: GuideColumns,
+    depth: np.ndarray,
+    model: DepthModel,
+    exposure: Exposure,
+    search: Search,
 ) -> Fitted:
     fit = {
         "poisson": reference.fit_poisson,
@@ -144,7 +160,7 @@ def _reference(
     for guide in range(columns.n_guides):
         here = slice(columns.ptr[guide], columns.ptr[guide + 1])
         y, s = columns.counts[here], depth[columns.cells[here]]
-        rows.append(fit(columns.dense(guide), depth))
+        rows.append(fit(columns.dense(guide), depth, **search.reference))
         parameters = rows[-1].parameters
         if not parameters:
             odds.append(np.full(len(y), np.nan))

@@ -13,12 +13,12 @@ import numpy as np
 import reference.histogram_mixtures as reference
 from crispyx._kernels import histogram_mixtures as kernel
 from crispyx._stats.mixtures import (
-    MAX_ITERATIONS,
-    TOLERANCE,
+    DEFAULT_SEARCH,
     Bins,
     Fitted,
     GuideColumns,
     GuideFits,
+    Search,
     assemble,
     from_reference,
     gate,
@@ -31,6 +31,7 @@ NAMES = {
     "gauss": ("weight", "mean_signal", "sd", "mean_background"),
 }
 SD_FLOOR = {"poisson_gauss": 0.5, "gauss": 1e-3}
+N_STARTS = 6
 TABLE = 4096  # every whole number up to it takes part in the monotone log-odds
 
 
@@ -41,6 +42,7 @@ def fit_histogram(
     n_threads: int = 1,
     *,
     priors: bool = True,
+    search: Search = DEFAULT_SEARCH,
 ) -> GuideFits:
     """Fit every guide on its own counts.
 
@@ -56,13 +58,51 @@ def fit_histogram(
         Threads of the kernels.
     priors : bool
         ``poisson_gauss``: False fits by maximum likelihood.
+    search : Search
+        How long EM climbs, and from where.
     """
     status = gate(columns)
     passing, kept = columns.take(status == "ok")
-    fit: Callable[..., Fitted] = _reference if engine == "reference" else _compiled
-    fitted = fit(passing, model, priors, n_threads)
+    fit: Callable[..., Fitted] = _reference if engine == "reference" else compiled_histogram
+    fitted = fit(passing, model, priors, search, n_threads)
     n = np.diff(passing.ptr) if model == "poisson_gauss" else columns.n_cells
     return assemble(columns, status, kept, fitted, np.broadcast_to(n, passing.n_guides), 2)
+
+
+def log_likelihoods(
+    columns: GuideColumns, model: HistogramModel, parameters: np.ndarray, n_threads: int
+) -> np.ndarray:
+    """Return the log likelihood (n_guides,) of the counts under given parameters, NaN where NaN.
+
+    Parameters
+    ----------
+    columns : GuideColumns
+        Counts by guide.
+    model : {"poisson_gauss", "gauss"}
+        Which mixture.
+    parameters : numpy.ndarray (n_guides, 4) float64
+        In the order of ``NAMES``.
+    n_threads : int
+        Threads of the kernels.
+    """
+    from scipy.special import xlogy
+
+    bins = Bins.of(columns.ptr, columns.counts, n_threads)
+    if model == "gauss":
+        bins = _with_zeros(bins, columns)
+    x = np.log2(bins.keys) if model == "poisson_gauss" else np.log10(bins.keys + 1.0)
+    weight, mean, sd, other = (bins.by_guide(column) for column in parameters.T)
+    constant = np.log(sd) + 0.5 * np.log(2 * np.pi)
+    signal = np.log(weight) - 0.5 * ((x - mean) / sd) ** 2 - constant
+    background = np.log1p(-weight)
+    if model == "poisson_gauss":
+        background += xlogy(x, other) - other - _log_factorial(x)
+    else:
+        background += -0.5 * ((x - other) / sd) ** 2 - constant
+    terms = bins.n * np.logaddexp(signal, background)
+    guide = np.repeat(np.arange(columns.n_guides), np.diff(bins.ptr))
+    total: np.ndarray = np.bincount(guide, weights=terms, minlength=columns.n_guides)
+    return total
 
 
 def first_counts(
@@ -104,12 +144,16 @@ def first_counts(
     return first
 
 
-def _compiled(columns: GuideColumns, model: HistogramModel, priors: bool, n_threads: int) -> Fitted:
+def compiled_histogram(
+    columns: GuideColumns, model: HistogramModel, priors: bool, search: Search, n_threads: int
+) -> Fitted:
+    """Fit guides that pass the gate in the kernel; see :func:`fit_histogram`."""
     bins = Bins.of(columns.ptr, columns.counts, n_threads)
     n_guides = columns.n_guides
     parameters, scores = np.empty((n_guides, 4)), np.empty((n_guides, 3))
     n_iterations = np.empty(n_guides, dtype=np.int64)
     code = np.empty(n_guides, dtype=np.uint8)
+    n_starts = search.n_starts or N_STARTS
     if model == "poisson_gauss":
         x = np.log2(bins.keys)
         log_factorial = _log_factorial(x)
@@ -120,8 +164,9 @@ def _compiled(columns: GuideColumns, model: HistogramModel, priors: bool, n_thre
             log_factorial,
             priors,
             SD_FLOOR[model],
-            TOLERANCE,
-            MAX_ITERATIONS,
+            n_starts,
+            search.tolerance,
+            search.n_iterations,
             parameters,
             scores,
             n_iterations,
@@ -137,8 +182,9 @@ def _compiled(columns: GuideColumns, model: HistogramModel, priors: bool, n_thre
             x,
             with_zeros.n,
             SD_FLOOR[model],
-            TOLERANCE,
-            MAX_ITERATIONS,
+            n_starts,
+            search.tolerance,
+            search.n_iterations,
             parameters,
             scores,
             n_iterations,
@@ -189,15 +235,18 @@ def _poisson_gauss_log_odds(
     return odds
 
 
-def _reference(columns: GuideColumns, model: HistogramModel, priors: bool, _: int) -> Fitted:
+def _reference(
+    columns: GuideColumns, model: HistogramModel, priors: bool, search: Search, _: int
+) -> Fitted:
     rows, odds = [], []
     for guide in range(columns.n_guides):
         dense = columns.dense(guide)
         if model == "poisson_gauss":
-            fit = reference.fit_poisson_gauss(dense, priors=priors)
+            fit = reference.fit_poisson_gauss(dense, priors=priors, **search.reference)
             find_odds = reference.log_odds_poisson_gauss
         else:
-            fit, find_odds = reference.fit_gauss(dense), reference.log_odds_gauss
+            fit = reference.fit_gauss(dense, **search.reference)
+            find_odds = reference.log_odds_gauss
         counts = columns.counts[columns.ptr[guide] : columns.ptr[guide + 1]]
         odds.append(np.full(len(counts), np.nan))
         if fit.parameters:

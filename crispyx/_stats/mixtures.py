@@ -6,6 +6,7 @@ Reference: ``reference.mixtures``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,43 @@ from reference.mixtures import MixtureFit
 FALLBACK_UMI = 5
 MIN_NONZERO_CELLS = 10
 LARGEST_COUNT = 2**40
-TOLERANCE = 1e-10
+MAX_STARTS = 32
 MAX_ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long EM climbs, and from where.
+
+    Attributes
+    ----------
+    n_starts : int or None
+        Starts, at most 32; None takes the model's own number of them.
+    tolerance : float
+        EM has arrived when no parameter moves by more than this.
+    max_iterations : int or None
+        Steps from each start; None takes 1000 (the reference, whose EM is not accelerated, 5000
+        for the beta models).
+    """
+
+    n_starts: int | None = None
+    tolerance: float = 1e-10
+    max_iterations: int | None = None
+
+    @property
+    def n_iterations(self) -> int:
+        """Steps from each start, of the kernels."""
+        return MAX_ITERATIONS if self.max_iterations is None else self.max_iterations
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """Arguments of the fits of the reference."""
+        given = {"n_starts": self.n_starts, "max_iterations": self.max_iterations}
+        used = {name: value for name, value in given.items() if value is not None}
+        return used | {"tolerance": self.tolerance}
+
+
+DEFAULT_SEARCH = Search()
 
 
 @dataclass(frozen=True)
@@ -207,6 +243,9 @@ def assemble(
     bic_difference = gain - n_more_parameters * np.log(np.maximum(n_observations, 1))
     status[passing & (np.diff(columns.ptr) < MIN_NONZERO_CELLS)] = "weak"
     status[code == NOT_CONVERGED] = "not_converged"
+    one_is_enough = np.zeros(len(status), dtype=bool)
+    one_is_enough[passing] = bic_difference <= 0
+    status[(status == "ok") & one_is_enough] = "no_separation"
     status[code == NO_SEPARATION] = "no_separation"
 
     def placed(values: np.ndarray, empty: float) -> np.ndarray:
@@ -233,11 +272,11 @@ def assemble(
 def from_reference(
     fits: list[MixtureFit], names: tuple[str, ...], log_odds: list[np.ndarray]
 ) -> Fitted:
-    """Return the fits of the reference, one a guide, in the form of the kernels.
-
-    The reference fits no single component: ``one_component`` is NaN.
-    """
-    codes = {"not_converged": NOT_CONVERGED, "no_separation": NO_SEPARATION}
+    """Return the fits of the reference, one a guide, in the form of the kernels."""
+    codes = [
+        NO_SEPARATION if not fit.parameters else CONVERGED if fit.converged else NOT_CONVERGED
+        for fit in fits
+    ]
     return Fitted(
         names,
         np.array([[fit.parameters.get(name, np.nan) for name in names] for fit in fits]).reshape(
@@ -245,8 +284,8 @@ def from_reference(
         ),
         np.array([fit.objective for fit in fits], dtype=np.float64),
         np.array([fit.log_likelihood for fit in fits], dtype=np.float64),
-        np.full(len(fits), np.nan),
+        np.array([fit.one_component for fit in fits], dtype=np.float64),
         np.array([fit.n_iterations for fit in fits], dtype=np.int64),
-        np.array([codes.get(fit.status, CONVERGED) for fit in fits], dtype=np.int64),
+        np.array(codes, dtype=np.int64),
         np.concatenate([np.empty(0), *log_odds]),
     )

@@ -1,21 +1,31 @@
-"""Commands, their options and their exit codes: 0 done, 1 data error, 2 usage."""
+"""The commands and their options; exit codes: 0 done, 1 data error, 2 usage, 3 unfitted guides."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 
 from crispyx._version import __version__
-from crispyx.errors import CrispyxError, CrispyxWarning
-from crispyx.settings import settings
+from crispyx.cli.conduct import plain_errors, threads, to_stderr, warnings_as_notes
+
+# Imported when asked for: the start of one command does not pay for the others.
+GROUPS = {"guides": "crispyx.cli.guides"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _LateGroups(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *GROUPS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in GROUPS:
+            group: click.Command = getattr(import_module(GROUPS[cmd_name]), cmd_name)
+            return group
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_LateGroups, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="crispyx")
 def main() -> None:
     """Analyze single-cell CRISPR screens, from guide counts to differential expression."""
@@ -38,6 +48,7 @@ def main() -> None:
 )
 @click.option(
     "--threads",
+    "n_threads",
     type=click.IntRange(min=1),
     help="Threads; all usable cores unless given. No number depends on it.",
 )
@@ -46,52 +57,16 @@ def main() -> None:
     is_flag=True,
     help="Replace files in the folder that the demo did not make.",
 )
-def demo(output: Path, data: str, threads: int | None, force: bool) -> None:
+def demo(output: Path, data: str, n_threads: int | None, force: bool) -> None:
     """Run the main job on a screen: guide calls, QC, Wilcoxon tests, tables, plots, a report.
 
     Takes less than a minute on two cores. Open report.html in the output folder afterwards.
     """
     from crispyx.cli.demo import DemoOptions, closing_summary, run_demo
 
-    with _plain_errors(), _warnings_as_notes(), _threads(threads):
-        outcome = run_demo(DemoOptions(output, data, force), say=_progress)
+    def note(text: str) -> None:
+        to_stderr(f"    note: {text}")
+
+    with plain_errors(), warnings_as_notes(note), threads(n_threads):
+        outcome = run_demo(DemoOptions(output, data, force), say=to_stderr)
     click.echo(closing_summary(outcome))
-
-
-def _progress(text: str) -> None:
-    click.echo(text, err=True)
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """End with one line on standard error and exit code 1 when the data or the disk is at fault."""
-    try:
-        yield
-    except (CrispyxError, OSError) as error:
-        click.echo(f"crispyx: error: {' '.join(str(error).split())}", err=True)
-        raise SystemExit(1) from error
-
-
-@contextmanager
-def _warnings_as_notes() -> Iterator[None]:
-    """Show the package's own warnings as one line each, without the place in its source."""
-
-    def note(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, CrispyxWarning):
-            _progress(f"    note: {message}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", CrispyxWarning)
-        warnings.showwarning = note  # type: ignore[assignment]
-        yield
-
-
-@contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    before = settings.n_threads
-    if n_threads is not None:
-        settings.n_threads = n_threads
-    try:
-        yield
-    finally:
-        settings.n_threads = before

@@ -9,6 +9,7 @@ from crispyx._io.source import MatrixSource
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.guide_rules import quantile_flags
 from crispyx._version import __version__
+from crispyx.guides.batches import read_batches
 from crispyx.guides.calls import (
     BARCODE,
     cell_table,
@@ -21,8 +22,8 @@ from crispyx.guides.counts import (
     call_counts,
     require_unique_names,
 )
-from crispyx.guides.decide import call_scores
-from crispyx.guides.fits import warn_about_fits, with_calls
+from crispyx.guides.decide import call_by_grid, call_scores, without_small_counts
+from crispyx.guides.fit_calls import warn_about_fits, with_calls
 from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import GuideModel, resolve_model
 from crispyx.guides.score import score_counts
@@ -45,6 +46,14 @@ def assign(
     layer: str | None = None,
     exposure: str | None = None,
     priors: bool | None = None,
+    n_starts: int | None = None,
+    tolerance: float | None = None,
+    max_iterations: int | None = None,
+    batch_key: str | None = None,
+    min_cells_per_batch: int | None = None,
+    cut: str | None = None,
+    variant: str | None = None,
+    min_umi: int | None = None,
     feature_type: str = GUIDE_FEATURES,
     modality: str | None = None,
 ) -> anndata.AnnData:
@@ -99,7 +108,38 @@ def assign(
         ``poisson`` and ``neg_binomial``: both fit at guide UMIs + 1; the posterior is taken there
         too (``"consistent"``, the default) or, as crispat does, at the guide UMIs themselves.
     priors : bool, optional
-        ``poisson_gauss``, ``beta2`` and ``beta3``: crispat's priors, unless False.
+        Mixtures but ``gauss``: fit with crispat's priors. True unless given for ``poisson_gauss``,
+        ``beta2`` and ``beta3``; False, maximum likelihood, for the models of depth.
+    n_starts : int, optional
+        Mixtures: deterministic starts of EM, of which the best admissible end is the fit; 6 unless
+        given, 4 for the models of depth; 8 for the beta models; up to 32, 8 for the beta models.
+    tolerance : float in [1e-14, 0.01], optional
+        Mixtures: EM has arrived when no parameter, on its log or logit scale, moves by more; 1e-10
+        unless given.
+    max_iterations : int >= 1, optional
+        Mixtures: steps of EM from each start, 1000 unless given; a guide still moving then is
+        ``not_converged``.
+    batch_key : str, optional
+        Mixtures: obs column of batches (lanes, samples), of any type. One batch unless given; a
+        column of one value changes nothing. The models of depth give each batch its own
+        background, shrunken towards the others; ``poisson_gauss``, ``gauss`` and the beta models
+        are fitted anew in every batch that is large enough and that the fit of all cells describes
+        worse by BIC. See :attr:`ScoreResult.batch_fits`.
+    min_cells_per_batch : int >= 1, optional
+        With ``batch_key``: cells that a batch needs for a fit of its own, 50 unless given.
+        ``poisson_gauss`` and ``gauss`` count cells with the guide, the others cells with any.
+        Smaller batches take the fit of all cells or, in the models of depth, share one effect.
+    cut : {"last_crossing", "grid"}, optional
+        ``beta2`` and ``beta3``: call above the proportion from which on the posterior exceeds
+        ``min_confidence`` (the default), or as crispat does, above the first of 0.01, 0.02, ...
+        (``beta3``: from 0.50 on) at which the signal is the densest component.
+    variant : {"exact", "kaichi"}, optional
+        Mixtures: ``"kaichi"`` fits what kaichi 0.2.0 fits under that name (other distributions,
+        cells and M-steps) and calls where the posterior is at least ``min_confidence``, 0.5 unless
+        given (0.8: ``poisson``, ``neg_binomial``, ``binomial``), without fallback. For comparisons
+        only.
+    min_umi : int >= 1, UMI, optional
+        Mixtures: smallest count of a call, whatever the posterior.
     feature_type : str
         Features to take where var column ``feature_types`` names several kinds. An input without
         that column is taken whole.
@@ -126,13 +166,15 @@ def assign(
         ``var``
             ``n_cells_assigned``; ``status``: ``"ok"``, or ``"no_counts"`` for a guide without a
             UMI. For mixtures also ``"too_few"`` (one count), ``"no_separation"`` (all counts equal,
-            or no admissible fit; for beta models, one component is enough), ``"weak"`` (below ten
-            counts) and ``"not_converged"``: those guides are called where ``umi_count`` >= 5, as
-            column ``fallback`` says. Further columns: ``threshold``, the smallest count
+            no admissible fit, or one component is enough by BIC), ``"weak"`` (below ten counts) and
+            ``"not_converged"``: those guides are called where ``umi_count`` >= 5, as column
+            ``fallback`` says. Further columns: ``threshold``, the smallest count
             (proportion, for beta models) called; ``mean_posterior`` and ``expected_fdr`` of the
             calls; those of :class:`ScoreResult.fits`. Then the input's columns.
         ``uns["crispyx_guides"]``, ``uns["kaichi"]``
             Both ``model``, ``model_params`` and ``version``.
+        ``uns["crispyx_guide_batches"]``
+            With several batches: :attr:`ScoreResult.batch_fits`.
 
     Raises
     ------
@@ -140,7 +182,9 @@ def assign(
         Model unknown; a parameter out of range or not used by the model; a count that is
         negative, fractional, infinite or NaN; a barcode or guide name that stands twice; no
         features of ``feature_type``; modalities among which none stands out; no cells or no
-        guides.
+        guides; a cell without a batch.
+    MissingColumnError
+        obs has no column ``batch_key``.
     MissingFileError
         No such file.
 
@@ -154,7 +198,8 @@ def assign(
     -----
     Source: the rules and mixtures of crispat (Braunger and Velten, Bioinformatics 40, 2024,
     btae535), fitted to convergence. Reference: ``reference.guide_rules``,
-    ``reference.histogram_mixtures``, ``reference.depth_mixtures``, ``reference.beta_mixtures``.
+    ``reference.histogram_mixtures``, ``reference.depth_mixtures``, ``reference.beta_mixtures``,
+    ``reference.batch_effects``, ``reference.batch_fits``, ``reference.kaichi_mixtures``.
     """
     rule = resolve_model(
         model,
@@ -164,17 +209,31 @@ def assign(
         ratio=ratio,
         exposure=exposure,
         priors=priors,
+        n_starts=n_starts,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        batch_key=batch_key,
+        min_cells_per_batch=min_cells_per_batch,
+        cut=cut,
+        variant=variant,
+        min_umi=min_umi,
     )
-    n_threads = resolve_threads(n_jobs)
+    n_threads, batch_fits = resolve_threads(n_jobs), None
     with open_guides(path, layer, feature_type=feature_type, modality=modality) as source:
         barcodes, guides = source.obs.index, source.var.index
         require_unique_names(barcodes, guides, source.where)
         if rule.is_mixture:
+            batches = read_batches(source, rule.batch_key, rule.min_cells_per_batch)
             counts = call_counts(source, None, settings.engine, n_threads)
-            scores = score_counts(counts, rule, barcodes, guides, n_threads)
-            called = call_scores(scores, rule.threshold)
+            scores = score_counts(counts, rule, barcodes, guides, n_threads, batches)
+            called = (
+                call_by_grid(scores) if rule.cut == "grid" else call_scores(scores, rule.threshold)
+            )
+            if rule.min_umi is not None:
+                called = without_small_counts(called, rule.min_umi)
             var = with_calls(scores.fits, called, rule)
             warn_about_fits(var, source.where)
+            batch_fits = scores.batch_fits
         else:
             called = _call_by_rule(source, rule, n_threads)
             var = guide_table(called, guides)
@@ -186,6 +245,7 @@ def assign(
         with_input_columns(obs, given_obs, "obs", reserved=(BARCODE,)),
         with_input_columns(var, given_var, "var"),
         rule,
+        batch_fits,
     )
 
 
@@ -201,7 +261,11 @@ def _call_by_rule(source: MatrixSource, rule: GuideModel, n_threads: int) -> Cal
 
 
 def _as_anndata(
-    called: CalledCounts, obs: pd.DataFrame, var: pd.DataFrame, rule: GuideModel
+    called: CalledCounts,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    rule: GuideModel,
+    batch_fits: pd.DataFrame | None,
 ) -> anndata.AnnData:
     import anndata
     import numpy as np
@@ -214,12 +278,15 @@ def _as_anndata(
         (np.ones(n_calls, dtype=np.uint8), called.guides[called.assigned], kept),
         shape=called.shape,
     )
+    uns: dict[str, Any] = {name: _provenance(rule) for name in ("crispyx_guides", "kaichi")}
+    if batch_fits is not None:
+        uns["crispyx_guide_batches"] = batch_fits
     return anndata.AnnData(
         X=counts,
         obs=obs,
         var=var,
         layers={"assigned": assigned},
-        uns={name: _provenance(rule) for name in ("crispyx_guides", "kaichi")},
+        uns=uns,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import cast
 
@@ -54,6 +55,15 @@ class CalledCounts:
         """Guide UMIs of each cell (n_cells,) int64."""
         before = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
         return np.diff(before[self.ptr])
+
+    def checksum(self) -> str:
+        """Return the SHA-256 of shape and counts, the same for every layout of the same counts."""
+        cells = self.cells
+        order = np.lexsort((self.guides, cells))
+        digest = hashlib.sha256()
+        for values in (np.array(self.shape), cells[order], self.guides[order], self.counts[order]):
+            digest.update(values.astype("<u8").tobytes())
+        return digest.hexdigest()
 
     @property
     def cells(self) -> np.ndarray:

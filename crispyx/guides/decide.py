@@ -12,6 +12,7 @@ from crispyx._stats.mixtures import FALLBACK_UMI
 from crispyx.errors import InputError
 from crispyx.guides.calls import BARCODE, cell_table
 from crispyx.guides.counts import CalledCounts
+from crispyx.guides.fit_calls import grid_threshold
 from crispyx.guides.models import resolve_model
 from crispyx.guides.score import ScoreResult
 
@@ -75,20 +76,29 @@ def decide(
         margin=margin,
         expected_fdr=expected_fdr,
     )
-    model = resolve_model(scores.model)
-    table = cell_table(called, model, scores.barcodes, scores.guides)
-    umi = table["umi_count"].array
+    table = cell_table(called, resolve_model(scores.model), scores.barcodes, scores.guides)
+    guide, umi = table["guide_id"].cat, table["umi_count"].array
+    confidence = table["assignment_confidence"].to_numpy()
+    names = pa.array(guide.categories, type=pa.string())
+    codes = guide.codes.to_numpy()
     columns = {
         BARCODE: pa.array(scores.barcodes, type=pa.string()),
-        "guide_id": pa.array(table["guide_id"].astype(object), type=pa.string(), from_pandas=True),
-        "umi_count": pa.array(umi),
-        "assignment_confidence": pa.array(
-            table["assignment_confidence"].to_numpy(), from_pandas=True
-        ),
+        "guide_id": names.take(pa.array(codes, mask=codes < 0)),
+        "umi_count": _nullable(umi.to_numpy(umi.dtype.numpy_dtype, na_value=0), umi.isna()),
+        "assignment_confidence": _nullable(confidence, np.isnan(confidence)),
     }
     for name in ("is_unassigned", "is_multi_infected", "n_guides_detected"):
         columns[name] = pa.array(table[name].to_numpy())
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _nullable(values: np.ndarray, missing: np.ndarray) -> pa.Array:
+    """Return an Arrow array that shares the memory of ``values``."""
+    import pyarrow as pa
+
+    known = pa.array(~missing).buffers()[1]  # one bit a value, as Arrow marks what is there
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [known, pa.py_buffer(values)])
 
 
 def call_scores(
@@ -105,8 +115,9 @@ def call_scores(
         raise InputError(f"scores is a {type(scores).__name__}; give what cx.gd.score returned")
     _check(min_confidence, min_umi, max_guides, margin, expected_fdr)
     counts, posterior = scores._scored, scores._posterior
+    least = scores.model_params.get("variant") == "kaichi"
     with np.errstate(invalid="ignore"):
-        detected = posterior > min_confidence
+        detected = posterior >= min_confidence if least else posterior > min_confidence
     detected |= np.isnan(posterior) & (counts.counts >= FALLBACK_UMI)
     if min_umi is not None:
         detected &= counts.counts >= min_umi
@@ -119,6 +130,23 @@ def call_scores(
     if margin is not None:
         kept &= _margins(posterior, detected, cells, scores.n_cells) >= margin
     return replace(counts, assigned=detected & kept[cells], detected=detected, confidence=posterior)
+
+
+def call_by_grid(scores: ScoreResult) -> CalledCounts:
+    """Return the counts of a beta model with the calls of crispat's grid; see ``cut`` of assign."""
+    counts, posterior = scores._scored, scores._posterior
+    detected = np.isnan(posterior) & (counts.counts >= FALLBACK_UMI)
+    threshold = grid_threshold(scores.model, scores.fits)
+    is_largest = scores._log_odds > -np.inf
+    proportions = counts.counts / counts.depth[counts.cells]
+    detected |= is_largest & (proportions > threshold)
+    return replace(counts, assigned=detected, detected=detected, confidence=posterior)
+
+
+def without_small_counts(called: CalledCounts, min_umi: int) -> CalledCounts:
+    """Return the calls and detections whose count is at least ``min_umi``."""
+    enough = called.counts >= min_umi
+    return replace(called, assigned=called.assigned & enough, detected=called.detected & enough)
 
 
 def _within_fdr(posterior: np.ndarray, detected: np.ndarray, expected_fdr: float) -> np.ndarray:

@@ -1,17 +1,21 @@
-"""Fits of the mixtures to guide counts, and the table of one row per guide that tells of them."""
+"""Fits of the mixtures to guide counts, as a table of one row per guide."""
 
 from __future__ import annotations
 
-import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from crispyx._stats.beta_mixtures import BetaModel, fit_beta, last_crossing
+from crispyx._stats.batch_effects import fit_batch_effects
+from crispyx._stats.batch_fits import fit_beta_batches, fit_histogram_batches
+from crispyx._stats.beta_mixtures import BetaFit, BetaModel, fit_beta
 from crispyx._stats.depth_mixtures import DepthModel, fit_depth
-from crispyx._stats.histogram_mixtures import HistogramModel, first_counts, fit_histogram
+from crispyx._stats.histogram_mixtures import HistogramModel, fit_histogram
+from crispyx._stats.kaichi_mixtures import CountModel, fit_kaichi, fit_kaichi_beta
 from crispyx._stats.mixtures import FALLBACK_UMI, LARGEST_COUNT, GuideColumns, GuideFits, gate
-from crispyx.errors import CrispyxWarning, InputError
+from crispyx.errors import InputError
+from crispyx.guides.batches import Batches, effect_table, own_table, screen_table
 from crispyx.guides.counts import CalledCounts
 from crispyx.guides.models import BETA_MODELS, HISTOGRAM_MODELS, GuideModel
 from crispyx.settings import Engine
@@ -22,9 +26,34 @@ if TYPE_CHECKING:
 FALLBACK = f"umi_count >= {FALLBACK_UMI}"
 
 
+@dataclass(frozen=True)
+class FittedGuides:
+    """What the fits of a screen say.
+
+    Attributes
+    ----------
+    log_odds : numpy.ndarray (nnz,) float64
+        Of the signal, for each count; NaN for a guide without a reliable fit.
+    fits : pandas.DataFrame (n_guides, .)
+        ``status``, ``converged``, ``n_iter``, ``objective``, ``log_likelihood``,
+        ``bic_difference``, ``fallback`` and the parameters.
+    batch_fits : pandas.DataFrame or None
+        One row for every guide and batch, or for every batch (beta models).
+    """
+
+    log_odds: np.ndarray
+    fits: pd.DataFrame
+    batch_fits: pd.DataFrame | None = None
+
+
 def fit_guides(
-    counts: CalledCounts, guides: np.ndarray, model: GuideModel, engine: Engine, n_threads: int
-) -> tuple[np.ndarray, pd.DataFrame]:
+    counts: CalledCounts,
+    guides: np.ndarray,
+    model: GuideModel,
+    engine: Engine,
+    n_threads: int,
+    batches: Batches | None = None,
+) -> FittedGuides:
     """Fit a mixture to every guide.
 
     Parameters
@@ -39,39 +68,85 @@ def fit_guides(
         Which definition runs.
     n_threads : int
         Threads of the kernels.
-
-    Returns
-    -------
-    log_odds : numpy.ndarray (nnz,) float64
-        Of the signal, for each count; NaN for a guide without a reliable fit.
-    fits : pandas.DataFrame (n_guides, .)
-        ``status``, ``converged``, ``n_iter``, ``objective``, ``log_likelihood``,
-        ``bic_difference``, ``fallback`` and the parameters.
+    batches : Batches or None
+        Batch of each cell; None is one batch.
     """
     _require_fittable(counts, guides)
     columns, order = _columns(counts)
     if model.rule in BETA_MODELS:
-        return _fit_beta(counts, columns, guides, model, engine)
-    if model.rule in HISTOGRAM_MODELS:
-        fits = fit_histogram(
-            columns,
-            cast(HistogramModel, model.rule),
-            engine,
-            n_threads,
-            priors=model.priors is not False,
-        )
+        return _fit_beta(counts, columns, guides, model, engine, batches)
+    if model.variant == "kaichi":
+        rule = cast(CountModel, model.rule)
+        fits, batch_fits = fit_kaichi(columns, counts.depth, rule, engine, n_threads), None
+    elif model.rule in HISTOGRAM_MODELS:
+        fits, batch_fits = _fit_histogram(columns, guides, model, engine, n_threads, batches)
     else:
-        fits = fit_depth(
-            columns,
-            counts.depth,
-            cast(DepthModel, model.rule),
-            engine,
-            n_threads,
-            exposure=model.exposure or "consistent",
+        fits, batch_fits = _fit_depth(
+            columns, counts.depth, guides, model, engine, n_threads, batches
         )
     log_odds = np.empty(len(fits.log_odds))
     log_odds[order] = fits.log_odds
-    return log_odds, _fit_table(fits, guides)
+    table = _fit_table(fits, guides)
+    if model.variant == "kaichi":
+        table["fallback"] = ""
+    return FittedGuides(log_odds, table, batch_fits)
+
+
+def _fit_histogram(
+    columns: GuideColumns,
+    guides: np.ndarray,
+    model: GuideModel,
+    engine: Engine,
+    n_threads: int,
+    batches: Batches | None,
+) -> tuple[GuideFits, pd.DataFrame | None]:
+    rule, priors = cast(HistogramModel, model.rule), model.priors is not False
+    if batches is None:
+        fits = fit_histogram(columns, rule, engine, n_threads, priors=priors, search=model.search)
+        return fits, None
+    found = fit_histogram_batches(
+        columns,
+        batches.of,
+        rule,
+        engine,
+        n_threads,
+        min_cells=batches.min_cells,
+        priors=priors,
+        search=model.search,
+    )
+    return found.pooled, own_table(found, columns, batches, guides)
+
+
+def _fit_depth(
+    columns: GuideColumns,
+    depth: np.ndarray,
+    guides: np.ndarray,
+    model: GuideModel,
+    engine: Engine,
+    n_threads: int,
+    batches: Batches | None,
+) -> tuple[GuideFits, pd.DataFrame | None]:
+    rule, exposure = cast(DepthModel, model.rule), model.exposure or "consistent"
+    if batches is None and not model.priors:
+        fits = fit_depth(
+            columns, depth, rule, engine, n_threads, exposure=exposure, search=model.search
+        )
+        return fits, None
+    joined = None if batches is None else batches.joined(depth > 0)
+    found = fit_batch_effects(
+        columns,
+        depth,
+        np.zeros(columns.n_cells, dtype=np.int64) if joined is None else joined.of,
+        rule,
+        engine,
+        n_threads,
+        exposure=exposure,
+        priors=bool(model.priors),
+        search=model.search,
+    )
+    if batches is None or joined is None:
+        return found.fits, None
+    return found.fits, effect_table(found, batches, joined, guides)
 
 
 def _require_fittable(counts: CalledCounts, guides: np.ndarray) -> None:
@@ -123,17 +198,45 @@ def _fit_beta(
     guides: np.ndarray,
     model: GuideModel,
     engine: Engine,
-) -> tuple[np.ndarray, pd.DataFrame]:
-    import pandas as pd
-
+    batches: Batches | None,
+) -> FittedGuides:
     largest = np.zeros(counts.shape[0], dtype=np.int64)
     np.maximum.at(largest, counts.cells, counts.counts.astype(np.int64))
-    fit = fit_beta(
-        largest, counts.depth, cast(BetaModel, model.rule), engine, priors=model.priors is not False
-    )
+    rule, depth, batch_fits = cast(BetaModel, model.rule), counts.depth, None
+    priors = model.priors is not False
+    if model.variant == "kaichi":
+        fit = fit_kaichi_beta(largest, depth, rule)
+    elif batches is None:
+        fit = fit_beta(largest, depth, rule, engine, priors=priors, search=model.search)
+    else:
+        found = fit_beta_batches(
+            largest,
+            depth,
+            batches.of,
+            rule,
+            engine,
+            min_cells=batches.min_cells,
+            priors=priors,
+            search=model.search,
+        )
+        fit, batch_fits = found.pooled, screen_table(found, batches, depth)
     cells = counts.cells
-    log_odds = np.where(counts.counts == largest[cells], fit.log_odds[cells], -np.inf)
-    # One fit serves all guides: its status is theirs, but for those never seen.
+    is_largest = counts.counts == largest[cells]
+    if model.variant == "kaichi":  # of guides that share the largest count, the first
+        places = np.flatnonzero(is_largest)
+        is_largest[:] = False
+        is_largest[places[np.unique(cells[places], return_index=True)[1]]] = True
+    log_odds = np.where(is_largest, fit.log_odds[cells], -np.inf)
+    table = _screen_fit_table(fit, columns, guides)
+    if model.variant == "kaichi":
+        table["fallback"] = ""
+    return FittedGuides(log_odds, table, batch_fits)
+
+
+def _screen_fit_table(fit: BetaFit, columns: GuideColumns, guides: np.ndarray) -> pd.DataFrame:
+    """Return the one fit of all guides for each of them, but for those never seen."""
+    import pandas as pd
+
     status = np.where(gate(columns) == "no_counts", "no_counts", fit.status)
     n_guides = len(guides)
     table = {
@@ -146,82 +249,4 @@ def _fit_beta(
         "fallback": _fallback(status),
     }
     parameters = {name: np.full(n_guides, value) for name, value in fit.parameters.items()}
-    return log_odds, pd.DataFrame(table | parameters, index=pd.Index(guides))
-
-
-def with_calls(fits: pd.DataFrame, called: CalledCounts, model: GuideModel) -> pd.DataFrame:
-    """Return ``fits`` with what the calls add to it.
-
-    ``n_cells_assigned``; ``threshold``, the smallest count that is a call (``poisson_gauss``,
-    ``gauss``: of all whole numbers, depth models: of the calls made), or, with a beta model, the
-    proportion a call must exceed; ``mean_posterior`` and ``expected_fdr`` of the calls with a
-    posterior, NaN when there are none.
-    """
-    import pandas as pd
-
-    n_guides = called.shape[1]
-    calls = np.flatnonzero(called.assigned)
-    guide = called.guides[calls]
-    n = np.bincount(guide, minlength=n_guides)
-    confidence = np.full(len(calls), 1.0)
-    if called.confidence is not None:
-        confidence = called.confidence[calls]
-    known = np.isfinite(confidence)
-    n_known = np.bincount(guide[known], minlength=n_guides)
-    total = np.bincount(guide[known], weights=confidence[known], minlength=n_guides)
-    mean = np.divide(total, n_known, out=np.full(n_guides, np.nan), where=n_known > 0)
-    calling = {
-        "threshold": _thresholds(fits, called, calls, model),
-        "mean_posterior": mean,
-        "expected_fdr": 1 - mean,
-    }
-    return pd.concat(
-        [
-            pd.DataFrame({"n_cells_assigned": n}, index=fits.index),
-            fits[["status"]],
-            pd.DataFrame(calling, index=fits.index),
-            fits.drop(columns=["status"]),
-        ],
-        axis=1,
-    )
-
-
-def _thresholds(
-    fits: pd.DataFrame, called: CalledCounts, calls: np.ndarray, model: GuideModel
-) -> np.ndarray:
-    if model.rule in BETA_MODELS:
-        return _proportion_thresholds(fits, model)
-    smallest = np.full(called.shape[1], np.inf)
-    np.minimum.at(smallest, called.guides[calls], called.counts[calls].astype(np.float64))
-    smallest[np.isinf(smallest)] = np.nan
-    if model.rule in HISTOGRAM_MODELS:
-        first = first_counts(cast(HistogramModel, model.rule), fits, model.threshold, smallest)
-        smallest = np.where(np.isnan(first), smallest, first)
-    smallest[(fits["fallback"] != "").to_numpy()] = FALLBACK_UMI
-    return smallest
-
-
-def _proportion_thresholds(fits: pd.DataFrame, model: GuideModel) -> np.ndarray:
-    fitted = np.flatnonzero(fits["status"] == "ok")
-    thresholds = np.full(len(fits), np.nan)
-    if len(fitted):
-        parameters = fits.iloc[fitted[0]].to_dict()
-        thresholds[:] = last_crossing(cast(BetaModel, model.rule), parameters, model.threshold)
-    return thresholds
-
-
-def warn_about_fits(table: pd.DataFrame, where: str) -> None:
-    """Warn once when guides have no reliable fit."""
-    wrong = table[table["status"] != "ok"]
-    if not len(wrong):
-        return
-    kinds = wrong["status"].astype(str).value_counts()
-    counted = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-    shown = ", ".join(repr(guide) for guide in wrong.index[:3])
-    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    warnings.warn(
-        f"{len(wrong)} of {len(table)} guides of {where} have no reliable fit ({counted}) and are "
-        f"called where {FALLBACK}: {shown}{more}; see column 'status' of the fit table",
-        CrispyxWarning,
-        stacklevel=3,
-    )
+    return pd.DataFrame(table | parameters, index=pd.Index(guides))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any, Literal, cast
 
+from crispyx._stats.batch_fits import MIN_CELLS
 from crispyx._stats.depth_mixtures import Exposure
+from crispyx._stats.mixtures import Search
 from crispyx.errors import InputError
+from crispyx.guides.arguments import check_values
 
 Model = Literal[
     "umi",
@@ -27,20 +29,29 @@ DEPTH_MODELS = ("poisson", "neg_binomial", "binomial")
 BETA_MODELS = ("beta2", "beta3")
 MIXTURES = (*HISTOGRAM_MODELS, *DEPTH_MODELS, *BETA_MODELS)
 MODELS = ("umi", "max", "ratio", "quantiles", *MIXTURES)
-EXPOSURES = ("consistent", "crispat")
 WITH_EXPOSURE = ("poisson", "neg_binomial")
-WITH_PRIORS = ("poisson_gauss", *BETA_MODELS)
+WITH_PRIORS = ("poisson_gauss", *DEPTH_MODELS, *BETA_MODELS)
 THRESHOLD_NAME = {"umi": "umi_threshold", "max": "umi_threshold", "ratio": "ratio"} | {
     "quantiles": "quantile"
 }
 DEFAULT_THRESHOLD = {"umi": 5, "max": 0, "ratio": 0.3, "quantiles": 0.1} | {
     model: 0.5 if model in BETA_MODELS else 0.8 for model in MIXTURES
 }
+KAICHI_THRESHOLD = DEFAULT_THRESHOLD | {"poisson_gauss": 0.5, "gauss": 0.5}
+THRESHOLDS = ("min_confidence", "quantile", "umi_threshold", "ratio")
+OF_MIXTURES = (
+    "n_starts",
+    "tolerance",
+    "max_iterations",
+    "batch_key",
+    "min_cells_per_batch",
+    "variant",
+)
 
 
 @dataclass(frozen=True)
 class GuideModel:
-    """A model with its parameters.
+    """A model with its parameters; what is None the model does not have, or takes its default.
 
     Attributes
     ----------
@@ -48,17 +59,26 @@ class GuideModel:
         Name of the model.
     threshold : int or float
         UMIs (``umi``, ``max``: inclusive), proportion of the cell's UMIs (``ratio``: strict), share
-        of the guide's cells (``quantiles``) or posterior probability (mixtures: strict).
-    exposure : {"consistent", "crispat"} or None
-        Of the models that have it, see :func:`crispyx.guides.assign`.
-    priors : bool or None
-        Of the models that have them.
+        of the guide's cells (``quantiles``) or posterior probability (mixtures: strict, with
+        ``variant="kaichi"`` inclusive).
+    min_umi, exposure, priors, n_starts, tolerance, max_iterations, batch_key, variant, cut
+        See :func:`crispyx.guides.assign`.
+    min_cells_per_batch : int or None
+        None without ``batch_key``.
     """
 
     rule: Model
     threshold: int | float
+    min_umi: int | None = None
     exposure: Exposure | None = None
     priors: bool | None = None
+    n_starts: int | None = None
+    tolerance: float | None = None
+    max_iterations: int | None = None
+    batch_key: str | None = None
+    min_cells_per_batch: int | None = None
+    variant: str | None = None
+    cut: str | None = None
 
     @property
     def is_mixture(self) -> bool:
@@ -66,29 +86,37 @@ class GuideModel:
         return self.rule in MIXTURES
 
     @property
+    def search(self) -> Search:
+        """How long EM climbs, and from where."""
+        tolerance = Search.tolerance if self.tolerance is None else self.tolerance
+        return Search(self.n_starts, tolerance, self.max_iterations)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Parameters under the names they have in :func:`crispyx.guides.assign`."""
         name = THRESHOLD_NAME.get(self.rule, "min_confidence")
-        return {name: self.threshold} | self.fit_parameters
+        calling: dict[str, Any] = {"cut": "grid"} if self.cut == "grid" else {name: self.threshold}
+        if self.min_umi is not None:
+            calling["min_umi"] = self.min_umi
+        return calling | self.fit_parameters
 
     @property
     def fit_parameters(self) -> dict[str, Any]:
         """Parameters of the fit alone."""
-        given = {"exposure": self.exposure, "priors": self.priors}
+        names = ("exposure", "priors", *OF_MIXTURES)
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value is not None}
 
 
-def resolve_model(
-    model: str,
-    *,
-    min_confidence: float | None = None,
-    quantile: float | None = None,
-    umi_threshold: int | None = None,
-    ratio: float | None = None,
-    exposure: str | None = None,
-    priors: bool | None = None,
-) -> GuideModel:
+def resolve_model(model: str, **given: Any) -> GuideModel:
     """Check model and parameters together and fill in the defaults.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model.
+    **given
+        Parameters of :func:`crispyx.guides.assign`; None was not given.
 
     Raises
     ------
@@ -98,37 +126,26 @@ def resolve_model(
     if model not in MODELS:
         raise InputError(f"model is {model!r}; choose one of {', '.join(map(repr, MODELS))}")
     rule = cast(Model, model)
-    _check_ranges(min_confidence, quantile, umi_threshold, ratio)
-    _check_fit(exposure, priors)
-    given = {
-        "min_confidence": min_confidence,
-        "quantile": quantile,
-        "umi_threshold": umi_threshold,
-        "ratio": ratio,
-        "exposure": exposure,
-        "priors": priors,
-    }
-    used = _used(rule)
-    for name, value in given.items():
-        if value is not None and name not in used:
-            raise InputError(_unused(rule, name, value, used))
-    if ratio is not None and min_confidence is not None:
-        raise InputError(
-            f"ratio={ratio!r} and min_confidence={min_confidence!r} are the same threshold of the "
-            "model 'ratio'; give one of them"
-        )
-    thresholds = [
-        given[name]
-        for name in used
-        if name not in ("exposure", "priors") and given[name] is not None
-    ]
-    threshold = cast(float, thresholds[0] if thresholds else DEFAULT_THRESHOLD[rule])
-    return GuideModel(
-        rule,
-        int(threshold) if rule in ("umi", "max") else float(threshold),
-        cast(Exposure, exposure or "consistent") if rule in WITH_EXPOSURE else None,
-        priors is not False if rule in WITH_PRIORS else None,
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    check_values(given, beta=rule in BETA_MODELS)
+    if given.get("variant") == "exact":
+        del given["variant"]
+    _require_used(rule, given)
+    _require_compatible(given)
+    kaichi = given.get("variant") == "kaichi"
+    thresholds = [given.pop(name) for name in THRESHOLDS if name in given]
+    default = (KAICHI_THRESHOLD if kaichi else DEFAULT_THRESHOLD)[rule]
+    threshold = thresholds[0] if thresholds else default
+    if rule in WITH_EXPOSURE and not kaichi:
+        given.setdefault("exposure", "consistent")
+    if rule in WITH_PRIORS and not kaichi:
+        # The depth models have all cells to learn from; their priors are no help.
+        given.setdefault("priors", rule not in DEPTH_MODELS)
+    if "batch_key" in given:
+        given.setdefault("min_cells_per_batch", MIN_CELLS)
+    if given.get("cut") == "last_crossing":
+        del given["cut"]
+    return GuideModel(rule, int(threshold) if rule in ("umi", "max") else float(threshold), **given)
 
 
 def _used(rule: Model) -> tuple[str, ...]:
@@ -139,41 +156,49 @@ def _used(rule: Model) -> tuple[str, ...]:
         used += ("exposure",)
     if rule in WITH_PRIORS:
         used += ("priors",)
-    return used
+    if rule in BETA_MODELS:
+        used += ("cut",)
+    return used + (("min_umi", *OF_MIXTURES) if rule in MIXTURES else ())
 
 
-def _check_fit(exposure: Any, priors: Any) -> None:
-    if exposure is not None and exposure not in EXPOSURES:
-        raise InputError(f"exposure is {exposure!r}; give 'consistent' or 'crispat'")
-    if priors is not None and not isinstance(priors, bool):
-        raise InputError(f"priors is {priors!r}; give True or False")
+def _require_used(rule: Model, given: dict[str, Any]) -> None:
+    used = _used(rule)
+    kaichi = given.get("variant") == "kaichi" and "variant" in used
+    if kaichi:
+        used = ("variant", "min_confidence")
+    for name, value in given.items():
+        if name in used:
+            continue
+        if name == "min_confidence" and rule in ("umi", "max"):
+            reason = "its calls have confidence 1"
+        elif kaichi:
+            reason = "variant='kaichi' repeats what kaichi does"
+        else:
+            reason = "it is the parameter of another model"
+        raise InputError(
+            f"the model {rule!r} does not use {name} ({value!r} was given): {reason}; leave it "
+            f"out, or set {' or '.join(used)}"
+        )
 
 
-def _check_ranges(min_confidence: Any, quantile: Any, umi_threshold: Any, ratio: Any) -> None:
-    for name, value in (("min_confidence", min_confidence), ("ratio", ratio)):
-        if value is not None and not (_is_number(value) and 0 <= value <= 1):
-            raise InputError(f"{name} is {value!r}; give a number from 0 to 1")
-    if quantile is not None and not (_is_number(quantile) and 0 < quantile <= 1):
-        raise InputError(f"quantile is {quantile!r}; give a number above 0 and up to 1")
-    if umi_threshold is not None and not (
-        isinstance(umi_threshold, Integral)
-        and not isinstance(umi_threshold, bool)
-        and int(umi_threshold) >= 1
-    ):
-        raise InputError(f"umi_threshold is {umi_threshold!r}; give a whole number of UMIs >= 1")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _unused(model: str, name: str, value: Any, used: tuple[str, ...]) -> str:
-    reason = (
-        "its calls have confidence 1"
-        if name == "min_confidence" and model in ("umi", "max")
-        else "it is the parameter of another model"
-    )
-    return (
-        f"the model {model!r} does not use {name} ({value!r} was given): {reason}; leave it out, "
-        f"or set {' or '.join(used)}"
-    )
+def _require_compatible(given: dict[str, Any]) -> None:
+    if "ratio" in given and "min_confidence" in given:
+        raise InputError(
+            f"ratio={given['ratio']!r} and min_confidence={given['min_confidence']!r} are the same "
+            "threshold of the model 'ratio'; give one of them"
+        )
+    if given.get("cut") == "grid" and "min_confidence" in given:
+        raise InputError(
+            f"cut='grid' has no confidence (min_confidence={given['min_confidence']!r} was given): "
+            "the signal is called where it is the densest component; leave one of them out"
+        )
+    if given.get("cut") == "grid" and "batch_key" in given:
+        raise InputError(
+            f"cut='grid' is one proportion for the screen, batch_key={given['batch_key']!r} one "
+            "for each batch; leave one of them out"
+        )
+    if "min_cells_per_batch" in given and "batch_key" not in given:
+        raise InputError(
+            f"min_cells_per_batch={given['min_cells_per_batch']!r} needs batch_key=, the obs "
+            "column of the batches"
+        )

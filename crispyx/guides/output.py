@@ -85,6 +85,11 @@ def write_calls(
     return path
 
 
+def call_rows(calls: Any, *, long: bool = False) -> pd.DataFrame:
+    """Return the table that :func:`write_calls` writes."""
+    return _rows(read_calls(calls), long=long, lists=False)
+
+
 def _rows(calls: Calls, *, long: bool, lists: bool) -> pd.DataFrame:
     if long or lists:
         adata = calls.whole()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,25 +11,24 @@ import numpy as np
 
 from crispyx._run.threads import resolve_threads
 from crispyx._version import __version__
-from crispyx.errors import InputError, MissingFileError
-from crispyx.guides.arrow_files import arrow_kind, read_arrow, write_arrow
+from crispyx.errors import InputError
+from crispyx.guides.batches import Batches, read_batches
 from crispyx.guides.counts import (
     CalledCounts,
     call_counts,
     require_unique_names,
 )
-from crispyx.guides.fits import fit_guides, warn_about_fits
+from crispyx.guides.fit_calls import warn_about_fits
+from crispyx.guides.fits import fit_guides
 from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import MIXTURES, GuideModel, resolve_model
+from crispyx.guides.score_files import read_scores, scores_as_table, write_scores
 from crispyx.settings import settings
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import scipy.sparse as sp
-
-METADATA = b"crispyx_guide_scores"
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,15 @@ class ScoreResult:
     fits : pandas.DataFrame (n_guides, .)
         ``status``, ``converged``, ``n_iter`` (steps over all starts), ``objective``,
         ``log_likelihood``, ``bic_difference`` (of one component minus that of the fit: above 0
-        speaks for two; NaN with the engine ``"reference"``), ``fallback`` (the rule that calls the
-        guide in place of its fit, or empty) and the parameters.
+        speaks for two), ``fallback`` (the rule that calls the guide in place of its fit, or empty)
+        and the parameters. With batches they are those of the fit of all cells together.
+    batch_fits : pandas.DataFrame or None
+        None with one batch. Depth models, one row for every guide and batch: ``guide``, ``batch``,
+        ``fit`` (``"own"``, or ``"joined"`` for the small batches that share one effect),
+        ``effect`` of the batch on both log rates (log-odds of ``binomial``), and the two. Other
+        models: ``guide`` (but for beta models, whose fits are of all guides), ``batch``,
+        ``n_cells`` (with the guide; beta models: with any), ``fit`` (``"own"``, or ``"pooled"``
+        where the fit of all cells serves) and the parameters that serve.
     version : str
         Version of crispyx that fitted.
     """
@@ -65,6 +69,7 @@ class ScoreResult:
     version: str
     _scored: CalledCounts
     _log_odds: np.ndarray
+    batch_fits: pd.DataFrame | None = None
 
     @property
     def n_cells(self) -> int:
@@ -108,11 +113,17 @@ class ScoreResult:
 
         return sp.csr_matrix((values, self._scored.guides, self._scored.ptr), self._scored.shape)
 
-    def save(self, path: str | Path) -> Path:
-        """Write to one file: Parquet (``.parquet``) or Arrow IPC (``.arrow``).
+    def to_arrow(self) -> pa.Table:
+        """Return one row a cell: ``cell_barcode``, and lists over the guides it has counts of.
 
-        One row a cell: ``cell_barcode``, and as lists over its guides ``guide`` (position),
-        ``umi_count`` and ``log_odds``. Guides, fits and model stand in the schema's metadata.
+        The lists ``guide`` (position in :attr:`guides`, int32), ``umi_count`` and ``log_odds``
+        share their memory with this object; nothing but the barcodes is copied. Guides, fits and
+        model stand in the schema's metadata.
+        """
+        return scores_as_table(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write :meth:`to_arrow` to one file: Parquet (``.parquet``) or Arrow IPC (``.arrow``).
 
         Parameters
         ----------
@@ -124,14 +135,11 @@ class ScoreResult:
         InputError
             Another suffix.
         """
-        path = Path(path)
-        arrow_kind(path)
-        write_arrow(self._table(), path)
-        return path
+        return write_scores(self.to_arrow(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> ScoreResult:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote; the counts of an Arrow file stay in the file.
 
         Raises
         ------
@@ -140,40 +148,7 @@ class ScoreResult:
         InputError
             Another suffix, or a file of another kind.
         """
-        path = Path(path)
-        arrow_kind(path)
-        if not path.is_file():
-            raise MissingFileError(f"{path}: no such file; write it with ScoreResult.save")
-        table = read_arrow(path)
-        metadata = (table.schema.metadata or {}).get(METADATA)
-        if metadata is None:
-            raise InputError(f"{path}: holds no guide scores; write them with ScoreResult.save")
-        return _from_table(table, json.loads(metadata), path)
-
-    def _table(self) -> pa.Table:
-        import pyarrow as pa
-
-        offsets = pa.array(self._scored.ptr.astype(np.int64))
-        columns = {
-            "guide": pa.array(self._scored.guides.astype(np.int32)),
-            "umi_count": pa.array(self._scored.counts),
-            "log_odds": pa.array(self._log_odds),
-        }
-        lists = {
-            name: pa.LargeListArray.from_arrays(offsets, values) for name, values in columns.items()
-        }
-        fits = self.fits.reset_index(names="guide_id")
-        fits["status"] = fits["status"].astype(str)
-        described = {
-            "format": FORMAT,
-            "model": self.model,
-            "model_params": self.model_params,
-            "version": self.version,
-            "fits": _as_text(pa.Table.from_pandas(fits, preserve_index=False)),
-        }
-        barcodes = pa.array(self.barcodes, type=pa.large_string())
-        table = pa.table({"cell_barcode": barcodes} | lists)
-        return table.replace_schema_metadata({METADATA: json.dumps(described)})
+        return cls(**read_scores(Path(path)))
 
     def __repr__(self) -> str:
         return (
@@ -190,6 +165,12 @@ def score(
     layer: str | None = None,
     exposure: str | None = None,
     priors: bool | None = None,
+    n_starts: int | None = None,
+    tolerance: float | None = None,
+    max_iterations: int | None = None,
+    batch_key: str | None = None,
+    min_cells_per_batch: int | None = None,
+    variant: str | None = None,
     feature_type: str = GUIDE_FEATURES,
     modality: str | None = None,
 ) -> ScoreResult:
@@ -206,7 +187,9 @@ def score(
         Threads; see :func:`assign`.
     layer : str, optional
         Layer that holds the counts; None takes X.
-    exposure, priors, feature_type, modality
+    exposure, priors, n_starts, tolerance, max_iterations, batch_key, min_cells_per_batch, variant
+        See :func:`assign`.
+    feature_type, modality
         See :func:`assign`.
 
     Returns
@@ -217,7 +200,9 @@ def score(
     Raises
     ------
     InputError
-        A model without posteriors; counts that :func:`assign` refuses.
+        A model without posteriors; parameters and counts that :func:`assign` refuses.
+    MissingColumnError
+        obs has no column ``batch_key``.
 
     Warns
     -----
@@ -229,13 +214,24 @@ def score(
             f"model {model!r} has no posteriors to score; choose one of "
             f"{', '.join(map(repr, MIXTURES))}, or call cx.gd.assign(..., model={model!r})"
         )
-    rule = resolve_model(model, exposure=exposure, priors=priors)
+    rule = resolve_model(
+        model,
+        exposure=exposure,
+        priors=priors,
+        n_starts=n_starts,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        batch_key=batch_key,
+        min_cells_per_batch=min_cells_per_batch,
+        variant=variant,
+    )
     n_threads = resolve_threads(n_jobs)
     with open_guides(path, layer, feature_type=feature_type, modality=modality) as source:
         barcodes, guides = source.obs.index, source.var.index
         require_unique_names(barcodes, guides, source.where)
+        batches = read_batches(source, rule.batch_key, rule.min_cells_per_batch)
         counts = call_counts(source, None, settings.engine, n_threads)
-        scores = score_counts(counts, rule, barcodes, guides, n_threads)
+        scores = score_counts(counts, rule, barcodes, guides, n_threads, batches)
         warn_about_fits(scores.fits, source.where)
     return scores
 
@@ -246,54 +242,18 @@ def score_counts(
     barcodes: np.ndarray,
     guides: np.ndarray,
     n_threads: int,
+    batches: Batches | None,
 ) -> ScoreResult:
     """Fit counts that are read and checked already."""
-    log_odds, fits = fit_guides(counts, guides, rule, settings.engine, n_threads)
+    fitted = fit_guides(counts, guides, rule, settings.engine, n_threads, batches)
     return ScoreResult(
-        rule.rule, rule.fit_parameters, barcodes, guides, fits, __version__, counts, log_odds
-    )
-
-
-def _from_table(table: pa.Table, described: dict[str, Any], path: Path) -> ScoreResult:
-    import pandas as pd
-
-    if described.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: guide scores of format {described.get('format')!r}, this version reads "
-            f"{FORMAT}; score again"
-        )
-    fits = _from_text(described["fits"]).to_pandas().set_index("guide_id")
-    fits.index.name = None
-    fits["status"] = pd.Categorical(fits["status"])
-    columns = [table[name].combine_chunks() for name in ("guide", "umi_count", "log_odds")]
-    ptr = columns[0].offsets.to_numpy().astype(np.int64)
-    guide, counts, log_odds = (column.flatten().to_numpy() for column in columns)
-    none = np.zeros(len(guide), dtype=bool)
-    shape = (len(ptr) - 1, len(fits))
-    scored = CalledCounts(shape, ptr - ptr[0], guide, counts, none, none)
-    barcodes = np.array(table["cell_barcode"].to_pylist(), dtype=object)
-    return ScoreResult(
-        described["model"],
-        described["model_params"],
+        rule.rule,
+        rule.fit_parameters,
         barcodes,
-        fits.index.to_numpy(),
-        fits,
-        described["version"],
-        scored,
-        log_odds,
+        guides,
+        fitted.fits,
+        __version__,
+        counts,
+        fitted.log_odds,
+        fitted.batch_fits,
     )
-
-
-def _as_text(table: pa.Table) -> str:
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return base64.b64encode(sink.getvalue().to_pybytes()).decode("ascii")
-
-
-def _from_text(text: str) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.ipc.open_stream(base64.b64decode(text)).read_all()

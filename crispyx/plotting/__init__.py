@@ -1,9 +1,12 @@
-"""Figures: volcano, MA, top genes, quality control, guide calls, embeddings (``cx.pl``)."""
+"""Figures: volcano, MA, quality control, guide calls and fits, embeddings (``cx.pl``)."""
 
 from __future__ import annotations
 
 from crispyx.plotting.components import plot_pca_loadings, plot_pca_variance_ratio
 from crispyx.plotting.embedding import plot_pca, plot_umap
+from crispyx.plotting.guide_comparison import guide_comparison
+from crispyx.plotting.guide_fit import guide_fit
+from crispyx.plotting.guide_summary import guide_summary
 from crispyx.plotting.ma import plot_ma
 from crispyx.plotting.perturbation_counts import plot_qc_perturbation_counts
 from crispyx.plotting.qc import plot_qc_summary
@@ -13,6 +16,9 @@ from crispyx.plotting.top_genes import plot_top_genes_bar
 from crispyx.plotting.volcano import plot_volcano
 
 __all__ = [
+    "guide_comparison",
+    "guide_fit",
+    "guide_summary",
     "materialize_rank_genes_groups",
     "plot_ma",
     "plot_pca",

@@ -122,6 +122,6 @@ def _leader() -> dict[str, object]:
     }
 
 
-def short_name(name: str) -> str:
+def short_name(name: str, most: int = MAX_CHARACTERS) -> str:
     """Return a name, its end left out where it is too long for a figure."""
-    return name if len(name) <= MAX_CHARACTERS else name[: MAX_CHARACTERS - 1] + "…"
+    return name if len(name) <= most else name[: most - 1] + "…"

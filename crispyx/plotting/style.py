@@ -45,10 +45,14 @@ RC: dict[Any, Any] = {
     "legend.fontsize": 9,
 }
 DPI = 160
+# Axes that span less than this factor get ticks between the powers of ten.
+FEW_DECADES = 150
 
 
-def panels(ax: Any, n_panels: int, size: tuple[float, float]) -> np.ndarray:
+def panels(ax: Any, n_panels: int, size: tuple[float, float], n_rows: int = 1) -> np.ndarray:
     """Return the axes to draw into (n_panels,): the caller's, else those of a fresh figure.
+
+    A fresh figure has them in ``n_rows`` rows of equal length.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def panels(ax: Any, n_panels: int, size: tuple[float, float]) -> np.ndarray:
         import matplotlib.pyplot as plt
 
         figure = plt.figure(figsize=size, layout="constrained")
-        return np.atleast_1d(figure.subplots(1, n_panels))
+        return np.ravel(figure.subplots(n_rows, n_panels // n_rows))
     given = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if len(given) != n_panels or not all(hasattr(axes, "scatter") for axes in given):
         wanted = "one matplotlib Axes" if n_panels == 1 else f"a sequence of {n_panels} Axes"
@@ -67,7 +71,7 @@ def panels(ax: Any, n_panels: int, size: tuple[float, float]) -> np.ndarray:
     return given
 
 
-def offscreen(n_panels: int, size: tuple[float, float]) -> np.ndarray:
+def offscreen(n_panels: int, size: tuple[float, float], n_rows: int = 1) -> np.ndarray:
     """Return the axes (n_panels,) of a figure that matplotlib's pyplot does not know.
 
     Nothing has to be closed and no window opens, whatever backend is set.
@@ -77,7 +81,7 @@ def offscreen(n_panels: int, size: tuple[float, float]) -> np.ndarray:
 
     with mpl.rc_context(RC):
         figure = Figure(figsize=size, layout="constrained")
-        return np.atleast_1d(figure.subplots(1, n_panels))
+        return np.ravel(figure.subplots(n_rows, n_panels // n_rows))
 
 
 def settle_layout(ax: Axes) -> None:
@@ -128,7 +132,12 @@ def save_figure(figure: Figure, savepath: str | os.PathLike[str], **options: Any
             f"savepath is {str(path)!r}, but {str(error.filename)!r} is a file and not a folder"
         ) from error
     with atomic_path(path) as work:
-        figure.savefig(work, format=kind, dpi=DPI, **options)
+        save_as(figure, work, path.suffix, **options)
+
+
+def save_as(figure: Figure, path: Path, suffix: str, **options: Any) -> None:
+    """Write a figure in the format that ``suffix`` names, whatever the path is called."""
+    figure.savefig(path, format=suffix[1:].lower(), dpi=DPI, **options)
 
 
 def thousands(axis: Any) -> None:
@@ -139,17 +148,17 @@ def thousands(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def mark_threshold(ax: Axes, threshold: int, label: str) -> None:
+def mark_threshold(ax: Axes, threshold: float, label: str) -> None:
     """Draw a vertical line just below a threshold that is itself kept."""
     ax.axvline(threshold - 0.5, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label=label)
 
 
-def legend_above(ax: Axes) -> None:
-    """Put the legend in one row between the title and the axes, where it covers nothing."""
-    ax.legend(
+def legend_above(ax: Axes, ncols: int = 4) -> None:
+    """Put the legend in rows between the title and the axes, where it covers nothing."""
+    legend = ax.legend(
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=4,
+        ncols=ncols,
         borderpad=0.2,
         borderaxespad=0.2,
         handlelength=1.1,
@@ -157,7 +166,19 @@ def legend_above(ax: Axes) -> None:
         handletextpad=0.5,
         columnspacing=1.3,
     )
-    ax.set_title(ax.get_title("left"), pad=24)
+    n_rows = -(-len(legend.get_texts()) // ncols)
+    ax.set_title(ax.get_title("left"), pad=10 + 14 * n_rows)
+
+
+def plain_powers(axis: Any) -> None:
+    """Write the ticks of a logarithmic axis of counts as 1, 10, 100, or 1, 2, 5, 10 where few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high < FEW_DECADES * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plain_text(text: str) -> str:

@@ -49,11 +49,28 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """Paragraphs with a table and a figure."""
+    """Paragraphs with figures and a table."""
 
     paragraphs: Sequence[str]
     table: Table | None = None
-    figure: Figure | None = None
+    figures: Sequence[Figure] = ()
+
+
+@dataclass(frozen=True)
+class GuideFit:
+    """The mixture fitted to one guide, and what was called with it.
+
+    ``threshold`` is the smallest count called, ``expected_fdr`` the mean of 1 - posterior over the
+    calls, ``bic_difference`` above 0 speaks for two components. NaN where there is none.
+    """
+
+    guide: str
+    status: str
+    n_seen: int
+    n_called: int
+    threshold: float
+    expected_fdr: float
+    bic_difference: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,8 @@ class ReportContent:
         Cells left after each step.
     guides, quality : Section
         Guide calls and quality control.
+    guide_fits : sequence of GuideFit
+        Rows of the table of fits; none leaves the table out.
     expression : DifferentialExpression
         The comparison with the control.
     methods : sequence of str
@@ -130,6 +149,7 @@ class ReportContent:
     summary: Sequence[str]
     steps: Sequence[Step]
     guides: Section
+    guide_fits: Sequence[GuideFit]
     quality: Section
     expression: DifferentialExpression
     methods: Sequence[str]

@@ -16,6 +16,7 @@ from crispyx.report.content import (
     DifferentialExpression,
     Fact,
     Figure,
+    GuideFit,
     OutputFile,
     ReportContent,
     Section,
@@ -24,7 +25,7 @@ from crispyx.report.content import (
 )
 from crispyx.report.markup import Markup, element, escape, join, linked, paragraphs
 from crispyx.report.numbers import count_text
-from crispyx.report.tables import perturbation_table, plain_table, target_table
+from crispyx.report.tables import guide_table, perturbation_table, plain_table, target_table
 from crispyx.report.volcano_data import MAX_VOLCANOES, volcano_json
 
 
@@ -69,7 +70,7 @@ def page(content: ReportContent) -> str:
         facts=join(_fact(fact) for fact in content.facts),
         summary=join(element("li", text) for text in content.summary),
         steps=join(_step(step) for step in content.steps),
-        guides=_section(content.guides),
+        guides=join([_section(content.guides), _guide_fits(content.guide_fits)]),
         quality=_section(content.quality),
         expression=paragraphs(expression.paragraphs),
         alpha=escape(f"{expression.alpha:g}"),
@@ -107,11 +108,20 @@ def _step(step: Step) -> Markup:
 
 def _section(section: Section) -> Markup:
     pieces = [paragraphs(section.paragraphs)]
-    if section.figure is not None:
-        pieces.append(_figure(section.figure))
+    pieces.extend(_figure(figure) for figure in section.figures)
     if section.table is not None:
         pieces.append(plain_table(section.table))
     return join(pieces)
+
+
+def _guide_fits(fits: Sequence[GuideFit]) -> Markup:
+    if not fits:
+        return Markup("")
+    doubtful = sum(fit.status != "ok" for fit in fits)
+    count = f"{count_text(len(fits))} guides, {count_text(doubtful)} without a reliable fit"
+    return element(
+        "details", element("summary", f"The fit of every guide ({count})"), guide_table(fits)
+    )
 
 
 def _figure(figure: Figure) -> Markup:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from crispyx.report.content import Table
+from crispyx.report.content import GuideFit, Table
 from crispyx.report.markup import Markup, element, join
 from crispyx.report.numbers import NOTHING, count_text, lfc_text, p_text, percent_text
 from crispyx.report.perturbations import PerturbationSummary, TargetEffect
@@ -40,6 +40,37 @@ def _plain_cell(value: str | int, column: int) -> Markup:
     if isinstance(value, int):
         return element("td", count_text(value), class_="number")
     return element("td", value)
+
+
+def guide_table(fits: Sequence[GuideFit]) -> Markup:
+    """Return the sortable table of the mixtures fitted to all guides."""
+    columns = [
+        ("Guide", "text"),
+        ("Fit", "text"),
+        ("Cells with a UMI", "number"),
+        ("Cells called", "number"),
+        ("Called from UMIs", "number"),
+        ("Expected false calls", "number"),
+        ("BIC difference", "number"),
+    ]
+    body = join(_guide_row(fit) for fit in fits)
+    return _sortable("guide-fits", "Mixture of every guide", columns, body)
+
+
+def _guide_row(fit: GuideFit) -> Markup:
+    tone = "unchanged" if fit.status == "ok" else "up"
+    threshold = NOTHING if math.isnan(fit.threshold) else f"{fit.threshold:,.0f}"
+    difference = NOTHING if math.isnan(fit.bic_difference) else f"{fit.bic_difference:,.0f}"
+    return element(
+        "tr",
+        element("th", fit.guide, scope="row", data_sort=fit.guide),
+        element("td", fit.status, class_=f"verdict {tone}"),
+        _number(count_text(fit.n_seen), fit.n_seen),
+        _number(count_text(fit.n_called), fit.n_called),
+        _number(threshold, fit.threshold),
+        _number(percent_text(fit.expected_fdr), fit.expected_fdr),
+        _number(difference, fit.bic_difference),
+    )
 
 
 def perturbation_table(

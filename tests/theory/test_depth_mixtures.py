@@ -194,7 +194,7 @@ def test_planted_parameters_are_recovered(model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_log_odds_are_those_of_the_densities(model: str) -> None:
-    parameters = dict(zip(depth_mixtures._NAMES[model], (0.03, -5.0, -0.5, 3.0), strict=False))
+    parameters = dict(zip(depth_mixtures.NAMES[model], (0.03, -5.0, -0.5, 3.0), strict=False))
     y, s = np.array([0, 1, 7, 40]), np.array([60, 3, 9, 44])
     if model == "binomial":
         densities = [stats.binom.logpmf(y, s, expit(t)) for t in (-5.0, -0.5)]

@@ -53,6 +53,12 @@ def screen(counts: Any = None, **columns: Any) -> ad.AnnData:
     return ad.AnnData(X=matrix, obs=obs, var=var)
 
 
+def as_dense() -> ad.AnnData:
+    data = screen()
+    data.X = data.X.toarray()
+    return data
+
+
 @pytest.fixture(scope="module")
 def data_dir() -> Path:
     folder = os.environ.get("CRISPYX_DATA_DIR")
@@ -126,6 +132,7 @@ def test_threads_and_layouts_do_not_change_the_calls(model: str) -> None:
     for other in (
         guides.assign(screen(), model, n_jobs=2),
         guides.assign(screen(matrix.tocsc()), model),
+        guides.assign(as_dense(), model),
     ):
         pd.testing.assert_frame_equal(one.obs, other.obs, check_exact=True)
         pd.testing.assert_frame_equal(one.var, other.var, check_exact=True)
@@ -224,6 +231,17 @@ def test_value_that_is_no_count_is_refused_with_its_place(door: Any, value: floa
     counts[3, 1] = value
     with pytest.raises(InputError, match=r"'cell3'.*'guide1'"):
         door(screen(sp.csr_matrix(counts)))
+
+
+@pytest.mark.filterwarnings("ignore:.*no reliable fit")  # one such cell may be all a fit sees
+@pytest.mark.parametrize("model", MODELS)
+def test_counts_beyond_32_bits_are_kept(model: str) -> None:
+    counts = truth_and_counts()[1].astype(np.int64)
+    counts[3] = [2**33, 0, 0, 0, 0]
+    calls = guides.assign(screen(sp.csr_matrix(counts)), model)
+    assert calls.obs["umi_count"].iloc[3] == 2**33
+    assert calls.obs["guide_id"].iloc[3] == "guide0"
+    assert calls.X.dtype == np.uint64
 
 
 def test_count_beyond_every_mixture_is_refused_with_its_place() -> None:
@@ -407,6 +425,39 @@ def test_scores_survive_a_file(model: str, suffix: str, tmp_path: Path) -> None:
     assert guides.decide(back, 0.7).equals(guides.decide(scores, 0.7))
 
 
+def address(values: np.ndarray) -> int:
+    return int(values.__array_interface__["data"][0])
+
+
+def test_arrow_table_shares_the_memory_of_the_scores(tmp_path: Path) -> None:
+    scores = guides.score(screen(), "poisson")
+    table = scores.to_arrow()
+    assert table.num_rows == scores.n_cells
+    for name, own in (
+        ("umi_count", scores.counts.data),
+        ("log_odds", scores.log_odds.data),
+        ("guide", scores._scored.guides),
+    ):
+        values = table[name].chunk(0).values
+        assert values.to_numpy().tolist() == own.tolist()
+        assert values.buffers()[1].address == address(own)
+    # A file that is mapped gives arrays that point into it: no copy, and not writable.
+    back = guides.ScoreResult.load(scores.save(tmp_path / "scores.arrow"))
+    assert not back._log_odds.flags.owndata
+    assert not back._log_odds.flags.writeable
+
+
+def test_missing_values_of_a_decision_are_nulls() -> None:
+    counts = truth_and_counts()[1]
+    counts[:3] = 0
+    batch = guides.decide(guides.score(screen(counts)))
+    none = batch["is_unassigned"].to_numpy(False)
+    assert none[:3].all()
+    for name in ("guide_id", "umi_count", "assignment_confidence"):
+        assert np.array_equal(batch[name].is_null().to_numpy(False), none)
+        batch[name].validate(full=True)
+
+
 def test_saving_and_loading_name_what_is_wrong(tmp_path: Path) -> None:
     scores = guides.score(screen())
     with pytest.raises(InputError, match=r"give \.parquet or \.arrow"):
@@ -468,3 +519,7 @@ def test_cells_of_high_multiplicity_keep_their_guides(model: str, data_dir: Path
     n_guides = calls.layers["assigned"].sum(axis=1)
     assert (n_guides > 1).sum() > 100
     assert calls.var["n_cells_assigned"].min() > 0
+    assert set(calls.var["status"]) == {"ok"}
+    # Calls rest on posteriors near 1, and at most few guides are in doubt.
+    assert calls.var["mean_posterior"].min() > 0.9
+    assert calls.var["mean_posterior"].median() > 0.97

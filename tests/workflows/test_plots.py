@@ -23,7 +23,6 @@ from matplotlib.text import Annotation, Text
 
 import crispyx as cx
 from crispyx.errors import InputError
-from crispyx.plotting.guides import guide_calls
 from crispyx.plotting.histogram import whole_number_edges
 from crispyx.qc import QualityControlResult
 
@@ -283,25 +282,6 @@ def test_histogram_bins_hold_equally_many_whole_numbers(high: int, bins: int) ->
     assert counted.sum() == high + 1
     assert len(counted) <= bins
     assert len(set(counted[:-1].tolist())) <= 1
-
-
-def calls() -> anndata.AnnData:
-    counts = sp.csr_matrix([[9, 0, 0], [0, 30, 0], [8, 7, 0], [0, 1, 2], [0, 12, 6]], dtype="u4")
-    counts = sp.vstack([counts] * 20).tocsr()
-    obs = pd.DataFrame(index=[f"c{i}" for i in range(100)])
-    adata = anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=["g1", "g2", "nt"]))
-    return cx.gd.assign(adata, "umi", umi_threshold=5)
-
-
-def test_guide_figure_counts_cells_without_with_one_and_with_several_guides(tmp_path: Path) -> None:
-    saved = tmp_path / "g.png"
-    axes = guide_calls(calls(), control_guides=["nt"], min_umi=5, savepath=saved)
-    drawn = [bar.get_height() for bar in axes[1].patches]
-    assert drawn == [20, 40, 40, 0, 0]
-    assert legend(axes[0]) == ["40 cells", "called from 5 UMIs"]
-    assert legend(axes[2]) == ["targeting: 2 guides", "control: 1 guide"]
-    assert sorted(bar.get_height() for bar in axes[2].patches) == [0, 20, 20]
-    assert saved.read_bytes().startswith(b"\x89PNG")
 
 
 def test_importing_the_plots_imports_no_matplotlib() -> None:

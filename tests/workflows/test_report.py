@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -22,6 +23,7 @@ from crispyx.report import (
     DifferentialExpression,
     Fact,
     Figure,
+    GuideFit,
     OutputFile,
     ReportContent,
     Section,
@@ -32,7 +34,7 @@ from crispyx.report import (
     write_report,
 )
 from crispyx.report.markup import element, linked
-from crispyx.report.numbers import lfc_text, p_text, percent_text
+from crispyx.report.numbers import NOTHING, lfc_text, p_text, percent_text
 
 VILE_GENE = '<script>alert("gene")</script>'
 VILE_GROUP = '</script><img src=x onerror="alert(1)">&amp;'
@@ -83,7 +85,7 @@ def content(result: RankGenesGroupsResult | None = None, text: str = "plain") ->
     section = Section(
         paragraphs=(text,),
         table=Table(text, ("", text), [(text, 1234)]),
-        figure=Figure("<svg></svg>", text, text),
+        figures=(Figure("<svg></svg>", text, text),),
     )
     return ReportContent(
         title=text,
@@ -93,6 +95,7 @@ def content(result: RankGenesGroupsResult | None = None, text: str = "plain") ->
         summary=(text,),
         steps=(Step(5, text, text),),
         guides=section,
+        guide_fits=(GuideFit(text, text, 30, 20, 5.0, 0.01, math.nan),),
         quality=section,
         expression=DifferentialExpression(
             paragraphs=(text,),
@@ -359,3 +362,21 @@ def test_drawing_follows_the_theme_and_repeats_to_the_byte() -> None:
     assert "&lt;b&gt;bold" in svg
     used = set(re.findall(r"(?:href=\"|url\()#([\w-]+)", svg))
     assert used == set(re.findall(r'\sid="([\w-]+)"', svg))
+
+
+def test_fit_of_every_guide_is_a_row_and_doubtful_ones_are_counted(tmp_path: Path) -> None:
+    fits = (
+        GuideFit(VILE_GROUP, "ok", 1200, 500, 6.0, 0.0123, 1234.4),
+        GuideFit("g2", "weak", 7, 3, 5.0, math.nan, math.nan),
+    )
+    path = write_report(tmp_path / "r.html", replace(content(), guide_fits=fits))
+    text = path.read_text(encoding="utf-8")
+    assert "The fit of every guide (2 guides, 1 without a reliable fit)" in text
+    table = re.search(r'<table id="table-guide-fits".*?</table>', text, flags=re.DOTALL)
+    assert table is not None
+    rows = re.findall(r"<tr>(.*?)</tr>", table.group(), flags=re.DOTALL)[1:]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+    assert cells[0][1:] == ["ok", "1,200", "500", "6", "1.2\u00a0%", "1,234"]
+    assert cells[1] == ["g2", "weak", "7", "3", "5", NOTHING, NOTHING]
+    without = write_report(tmp_path / "s.html", replace(content(), guide_fits=()))
+    assert "The fit of every guide" not in without.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crispyx.cli.demo.screen import ChosenScreen
-from crispyx.guides import JoinSummary
+from crispyx.guides import Comparison, JoinSummary, Multiplicity, ScoreResult
 from crispyx.report import PerturbationSummary
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from crispyx.qc import QualityControlResult
 
 ALPHA = 0.05
-MIN_UMI = 5
+MODEL = "poisson_gauss"
+# Two rules and two other mixtures to hold the calls against.
+COMPARED = (MODEL, "gauss", "poisson", "neg_binomial", "umi", "max")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class Analysis:
 
     screen: ChosenScreen
     calls: anndata.AnnData
+    scores: ScoreResult
+    multiplicity: Multiplicity
+    comparison: Comparison
     guide_counts: GuideCounts
     joined: JoinSummary
     thresholds: Thresholds
@@ -101,6 +106,20 @@ class Analysis:
     def control(self) -> str:
         """Label of the control cells."""
         return self.result.control_label
+
+    @property
+    def doubtful_guides(self) -> int:
+        """Guides without a reliable fit."""
+        return int((self.calls.var["status"].astype(str) != "ok").sum())
+
+    @property
+    def expected_false(self) -> float:
+        """Expected share of false calls among those with a posterior."""
+        var = self.calls.var
+        known = var["expected_fdr"].notna().to_numpy()
+        n = var["n_cells_assigned"].to_numpy(dtype=np.float64)[known]
+        expected = var["expected_fdr"].to_numpy(dtype=np.float64)[known]
+        return float(expected @ n / n.sum()) if n.sum() else float("nan")
 
     @property
     def n_cells(self) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from crispyx.cli.demo.analysis import MIN_UMI
-
-OWN_DATA = f"""\
+OWN_DATA = """\
 import crispyx as cx
 
 # guide UMI counts (cells x guides) and expression counts (cells x genes), the same barcodes
-calls = cx.gd.assign("guide_counts.h5ad", model="umi", umi_threshold={MIN_UMI})
-guide_to_target = {{"MYC_guide1": "MYC", "MYC_guide2": "MYC", "NT_guide1": "non-targeting"}}
+calls = cx.gd.assign("guide_counts.h5ad", model="poisson_gauss")
+cx.pl.guide_summary(calls, savepath="guide_calls.png")
+guide_to_target = {"MYC_guide1": "MYC", "MYC_guide2": "MYC", "NT_guide1": "non-targeting"}
 cells = cx.gd.add_to("expression.h5ad", calls, targets=guide_to_target,
                      control_label="non-targeting")
 kept = cx.pp.qc_summary(cells, perturbation_column="perturbation",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from crispyx._version import __version__
-from crispyx.cli.demo.analysis import ALPHA, MIN_UMI, Analysis
+from crispyx.cli.demo.analysis import ALPHA, MODEL, Analysis
+from crispyx.cli.demo.guide_story import guide_fits, guide_section
 from crispyx.cli.demo.own_data import OWN_DATA
 from crispyx.cli.demo.pictures import Pictures
 from crispyx.cli.demo.words import findings, percent, plural
@@ -21,6 +22,9 @@ from crispyx.report import (
 DOMINANT = 0.2
 UNREAL = "No cell on this page was measured."
 REFERENCES = (
+    "Replogle JM, Norman TM, Xu A et al. (2020) Combinatorial single-cell CRISPR screens by direct "
+    "guide RNA capture and targeted sequencing. Nature Biotechnology 38, 954-961. "
+    "https://doi.org/10.1038/s41587-020-0470-y",
     "Braunger JM, Velten B (2024) Guide assignment in single-cell CRISPR screens using crispat. "
     "Bioinformatics 40, btae535. https://doi.org/10.1093/bioinformatics/btae535",
     "Mann HB, Whitney DR (1947) On a test of whether one of two random variables is stochastically "
@@ -52,7 +56,8 @@ def report_content(
         facts=_facts(analysis),
         summary=findings(analysis),
         steps=_steps(analysis),
-        guides=_guides(analysis, pictures),
+        guides=guide_section(analysis, pictures),
+        guide_fits=guide_fits(analysis),
         quality=_quality(analysis, pictures),
         expression=_expression(analysis),
         methods=_methods(analysis),
@@ -107,37 +112,6 @@ def _steps(analysis: Analysis) -> tuple[Step, ...]:
     )
 
 
-def _guides(analysis: Analysis, pictures: Pictures) -> Section:
-    counts = analysis.guide_counts
-    rows = (
-        ("no guide", counts.none, percent(counts.none, counts.total), "left out"),
-        ("exactly one guide", counts.one, percent(counts.one, counts.total), "used"),
-        ("several guides", counts.several, percent(counts.several, counts.total), "left out"),
-    )
-    return Section(
-        paragraphs=(
-            f"A guide counts as present in a cell when at least {MIN_UMI} of its UMIs were seen "
-            "there; fewer are taken for ambient RNA or index swaps. Only cells with exactly "
-            "one guide go on: with several, an effect cannot be ascribed to one of them.",
-        ),
-        table=Table("Guides per cell", ("Cells with", "Cells", "Share", "In the analysis"), rows),
-        figure=Figure(
-            svg=pictures.guide_calls,
-            caption=(
-                "Left: UMIs of the called guide; a clear hump to the right of the dashed line "
-                "means that calls hardly depend on the threshold. Middle: number of guides "
-                "called per cell. Right: cells of every guide; very uneven bars point to an "
-                "uneven guide pool."
-            ),
-            alternative=(
-                "Three bar charts: UMIs of the called guide, guides called per cell (none "
-                f"{counts.none:,}, one {counts.one:,}, several {counts.several:,}), and cells "
-                "per guide"
-            ),
-        ),
-    )
-
-
 def _quality(analysis: Analysis, pictures: Pictures) -> Section:
     limits, quality = analysis.thresholds, analysis.quality
     n_genes = len(quality.gene_mask)
@@ -185,15 +159,17 @@ def _quality(analysis: Analysis, pictures: Pictures) -> Section:
             *([removed.strip()] if removed else []),
         ),
         table=Table("What was kept", ("", "Condition", "Before", "After"), rows),
-        figure=Figure(
-            svg=pictures.quality,
-            caption=(
-                "Left: genes detected per cell. Right: cells in which each gene is detected, among "
-                f"the cells that were kept. Gray was removed{without_guide}."
-            ),
-            alternative=(
-                "Two histograms: genes per cell and cells per gene, with the limits "
-                f"{limits.min_genes} and {limits.min_cells_per_gene} marked"
+        figures=(
+            Figure(
+                svg=pictures.quality,
+                caption=(
+                    "Left: genes detected per cell. Right: cells in which each gene is detected, "
+                    f"among the cells that were kept. Gray was removed{without_guide}."
+                ),
+                alternative=(
+                    "Two histograms: genes per cell and cells per gene, with the limits "
+                    f"{limits.min_genes} and {limits.min_cells_per_gene} marked"
+                ),
             ),
         ),
     )
@@ -236,8 +212,10 @@ def _methods(analysis: Analysis) -> tuple[str, ...]:
     limits, screen = analysis.thresholds, analysis.screen
     return (
         f"{_sentence(screen.reason)} {_sentence(screen.dataset.origin.partition(': ')[2])}",
-        f"Guide calls: a guide is called in a cell when it has at least {MIN_UMI} UMIs (rule "
-        "“umi”; docs/methods/guide_rules.md). Cells were matched to expression by barcode; "
+        "Guide calls: a Poisson background and a Normal signal were fitted to the log2 counts of "
+        "every guide by expectation maximization, with the priors of crispat, and a guide is "
+        f"called where the posterior of the signal is above 0.8 (model “{MODEL}”; "
+        "docs/methods/histogram_mixtures.md). Cells were matched to expression by barcode; "
         "cells without or with several guides have no perturbation and are in no comparison.",
         f"Quality control: cells with at least {limits.min_genes} genes, then perturbations "
         f"with at least {limits.min_cells_per_perturbation} such cells (the control is always "

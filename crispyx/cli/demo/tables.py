@@ -22,6 +22,7 @@ def write_tables(analysis: Analysis, folder: OutputFolder) -> list[OutputFile]:
         ("differential_expression", long_table(analysis.result)),
         ("perturbations", perturbation_frame(analysis.perturbations)),
         ("guide_calls", analysis.calls.obs.reset_index()),
+        ("guide_fits", analysis.calls.var.reset_index(names="guide_id")),
     ):
         with atomic_path(folder.path(f"tables/{name}.csv")) as work:
             table.to_csv(work, index=False)
@@ -31,6 +32,7 @@ def write_tables(analysis: Analysis, folder: OutputFolder) -> list[OutputFile]:
         ),
         OutputFile("tables/differential_expression.csv", "one row per perturbation and gene"),
         OutputFile("tables/guide_calls.csv", "one row per cell: the guide called in it"),
+        OutputFile("tables/guide_fits.csv", "one row per guide: its mixture and its calls"),
         OutputFile("data/guide_calls.h5ad", "guide counts and calls, cells x guides"),
         OutputFile(
             "data/expression_with_guides.h5ad", "expression counts with guide and perturbation"

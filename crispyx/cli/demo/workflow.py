@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import numpy as np
 from crispyx._io.atomic import atomic_path
 from crispyx.cli.demo.analysis import (
     ALPHA,
-    MIN_UMI,
+    COMPARED,
+    MODEL,
     Analysis,
     Composition,
     GuideCounts,
@@ -29,7 +31,17 @@ from crispyx.cli.demo.story import report_content
 from crispyx.cli.demo.tables import write_tables
 from crispyx.data import AnnData, load_obs, normalize_total_log1p
 from crispyx.de import RankGenesGroupsResult, wilcoxon_test
-from crispyx.guides import add_to, assign, join_summary
+from crispyx.errors import CrispyxWarning
+from crispyx.guides import (
+    Comparison,
+    ScoreResult,
+    add_to,
+    assign,
+    compare,
+    join_summary,
+    moi,
+    score,
+)
 from crispyx.qc import QualityControlResult, quality_control_summary
 from crispyx.report import PerturbationSummary, summarize_perturbations, write_report
 
@@ -118,10 +130,11 @@ def _simulated_folder(folder: OutputFolder) -> Path:
 
 def _analyze(screen: ChosenScreen, folder: OutputFolder, step: _Steps) -> Analysis:
     control = str(screen.dataset.control_label)
-    with step(f"Calling guides: every guide with at least {MIN_UMI} UMIs"):
-        calls = assign(screen.dataset.guides, "umi", umi_threshold=MIN_UMI)
+    with step(f"Calling guides: a mixture fitted to every guide ({MODEL})"):
+        calls = assign(screen.dataset.guides, MODEL)
         with atomic_path(folder.path("data/guide_calls.h5ad")) as work:
             calls.write_h5ad(work)
+        scores, comparison = _judge(screen)
     with step("Joining the calls with expression"):
         joined = add_to(
             screen.dataset.expression,
@@ -144,6 +157,9 @@ def _analyze(screen: ChosenScreen, folder: OutputFolder, step: _Steps) -> Analys
     return Analysis(
         screen=screen,
         calls=calls,
+        scores=scores,
+        multiplicity=moi(calls),
+        comparison=comparison,
         guide_counts=_guide_counts(calls),
         joined=join_summary(joined),
         thresholds=thresholds,
@@ -156,6 +172,15 @@ def _analyze(screen: ChosenScreen, folder: OutputFolder, step: _Steps) -> Analys
         perturbations=_ranked(perturbations),
         planted=_planted(screen, result),
     )
+
+
+def _judge(screen: ChosenScreen) -> tuple[ScoreResult, Comparison]:
+    """Return the fits behind the calls, and how far other models agree with them."""
+    with warnings.catch_warnings():
+        # The calls themselves have said it already.
+        warnings.simplefilter("ignore", CrispyxWarning)
+        scores = score(screen.dataset.guides, MODEL)
+        return scores, compare(screen.dataset.guides, models=list(COMPARED))
 
 
 def _filter(
