@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.damage import reporting_damage
+from crispyx._io.stored_array import stored_array
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError
@@ -41,7 +42,7 @@ class CompressedStorage:
         where: str,
         layout: str = "csr",
     ) -> None:
-        self.data, self.indices = data, indices
+        self.data, self.indices = stored_array(data), stored_array(indices)
         self.n_major, self.n_minor = n_major, n_minor
         self.where = where
         self.dtype = np.dtype(data.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 
 from crispyx._io.compressed import as_kernel_values
 from crispyx._io.damage import reporting_damage
+from crispyx._io.stored_array import stored_array
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
 
@@ -25,7 +26,7 @@ class DenseStorage:
     """
 
     def __init__(self, array: Any, where: str) -> None:
-        self.array = array
+        self.array = stored_array(array)
         self.where = where
         self.dtype = np.dtype(array.dtype)
         self.n_major, self.n_minor = array.shape
