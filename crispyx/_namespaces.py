@@ -153,6 +153,56 @@ class _PreprocessingNamespace:
             verbose=verbose,
         )
 
+    def convert_to_csc(
+        self,
+        data: Any,
+        *,
+        output_path: str | Path | None = None,
+        chunk_size: int = 4096,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a copy with X stored by columns.
+
+        See :func:`crispyx.data.convert_to_csc`.
+        """
+        from crispyx.data import convert_to_csc
+
+        return convert_to_csc(
+            data,
+            output_path=output_path,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )
+
+    def convert_to_csr(
+        self,
+        data: Any,
+        *,
+        output_path: str | Path | None = None,
+        chunk_size: int | None = None,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a copy with X stored by rows.
+
+        See :func:`crispyx.data.convert_to_csr`.
+        """
+        from crispyx.data import convert_to_csr
+
+        return convert_to_csr(
+            data,
+            output_path=output_path,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )
+
 
 class _PseudobulkNamespace:
     """Pseudo-bulk estimators (``cx.pb``)."""

@@ -37,17 +37,17 @@ class Filters:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> Filters | None:
-        """Return the filters of a dataset; None unless they are none, gzip or LZF, maybe shuffled."""
+        """Return the filters of a dataset; None for others than gzip, LZF and shuffle."""
         settings = dataset.id.get_create_plist()
         codes = tuple(settings.get_filter(i)[0] for i in range(settings.get_nfilters()))
         return cls(codes, dataset.dtype.itemsize) if codes in KNOWN else None
 
-    def undo(self, packed: bytes, mask: int, out: np.ndarray) -> None:
+    def undo(self, packed: bytes | bytearray, mask: int, out: np.ndarray) -> None:
         """Write the bytes of a chunk.
 
         Parameters
         ----------
-        packed : bytes
+        packed : bytes or bytearray
             The chunk as stored.
         mask : int
             Bit i is set when filter i was left out.
@@ -59,7 +59,7 @@ class Filters:
         ChunkError
             The chunk is damaged.
         """
-        plain: bytes | np.ndarray = packed
+        plain: bytes | bytearray | np.ndarray = packed
         for place in reversed(range(len(self.codes))):
             if mask >> place & 1:
                 continue
@@ -73,14 +73,14 @@ class Filters:
         out[:] = _whole(plain, out)
 
 
-def _whole(plain: bytes | np.ndarray, out: np.ndarray) -> np.ndarray:
+def _whole(plain: bytes | bytearray | np.ndarray, out: np.ndarray) -> np.ndarray:
     found = np.frombuffer(plain, dtype=np.uint8)
     if len(found) != len(out):
         raise ChunkError(f"{len(found)} bytes where {len(out)} were expected")
     return found
 
 
-def _inflate(packed: bytes | np.ndarray, n_bytes: int) -> bytes:
+def _inflate(packed: bytes | bytearray | np.ndarray, n_bytes: int) -> bytes:
     decompress, errors = _inflater()
     try:
         return decompress(packed, bufsize=n_bytes)
@@ -97,10 +97,10 @@ def _inflater() -> tuple[Callable[..., bytes], type[Exception]]:
         import zlib
 
         return zlib.decompress, zlib.error
-    return isal_zlib.decompress, igzip_lib.IsalError
+    return isal_zlib.decompress, igzip_lib.error  # type: ignore[return-value]
 
 
-def _expand(packed: bytes | np.ndarray, n_bytes: int) -> np.ndarray:
+def _expand(packed: bytes | bytearray | np.ndarray, n_bytes: int) -> np.ndarray:
     plain = np.empty(n_bytes, dtype=np.uint8)
     n_found = kernel.decompress_lzf(np.frombuffer(packed, dtype=np.uint8), plain)
     if n_found != n_bytes:

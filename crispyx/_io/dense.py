@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crispyx._io.compressed import as_kernel_values
+from crispyx._io.compressed import as_kernel_values, native
 from crispyx._io.damage import reporting_damage
 from crispyx._io.stored_array import stored_array
 from crispyx._kernels import compressed as kernel
@@ -33,9 +33,12 @@ class DenseStorage:
         self.n_stored = int(self.n_major) * int(self.n_minor)
 
     def blocks(
-        self, start: int, stop: int, *, max_values: int, max_major: int
+        self, start: int, stop: int, *, max_values: int, max_major: int, as_stored: bool = False
     ) -> Iterator[CompressedBlock]:
-        """Yield blocks of rows of at most ``max_values`` matrix entries, zeros included."""
+        """Yield blocks of rows of at most ``max_values`` matrix entries, zeros included.
+
+        With ``as_stored`` the values keep their type.
+        """
         step = min(max_major, max(1, max_values // max(1, self.n_minor)))
         for begin in range(start, stop, step):
             end = min(begin + step, stop)
@@ -47,4 +50,6 @@ class DenseStorage:
             kept = np.empty(n_nonzero, dtype=values.dtype)
             minor = np.empty(n_nonzero, dtype=np.int32)
             kernel.compress_dense(values, ptr, kept, minor)
+            if as_stored:
+                kept = kept.astype(native(rows[:0]).dtype, copy=False)
             yield CompressedBlock(begin, end, kept, minor, ptr)

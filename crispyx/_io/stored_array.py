@@ -38,6 +38,15 @@ def stored_array(array: Any) -> Any:
     return ChunkedArray(array, filters) if known else array  # type: ignore[arg-type]
 
 
+def is_compressed(array: Any) -> bool:
+    """Tell whether reading the array means decompressing it."""
+    if isinstance(array, ChunkedArray):
+        return bool(array.filters.codes)
+    if isinstance(array, h5py.Dataset):
+        return array.id.get_create_plist().get_nfilters() > 0
+    return False
+
+
 def _is_plain(dataset: h5py.Dataset) -> bool:
     """Tell whether the bytes in the file are those of the NumPy type, in an ordinary file."""
     return (
@@ -110,7 +119,7 @@ class ContiguousArray(StoredArray):
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         out = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
-        target = memoryview(out.reshape(-1).view(np.uint8))
+        target = out.reshape(-1).view(np.uint8).data
         n_parts = max(1, min(resolve_threads(), len(target) // MIN_PART))
         edges = [len(target) * part // n_parts for part in range(n_parts + 1)]
         place = self._offset + start * self._width
@@ -146,7 +155,7 @@ class ChunkedArray(StoredArray):
 
     def __init__(self, dataset: h5py.Dataset, filters: Filters) -> None:
         super().__init__(dataset)
-        self._filters = filters
+        self.filters = filters
         self._chunk: tuple[int, ...] = dataset.chunks
         self._n_bytes = self.dtype.itemsize * int(np.prod(self._chunk, dtype=np.int64))
         self._kept: dict[tuple[int, ...], np.ndarray] = {}
@@ -177,6 +186,9 @@ class ChunkedArray(StoredArray):
 
         def decode(places: list[tuple[int, ...]]) -> None:
             for place in places:
+                if not self.filters.codes and out.ndim == 1:
+                    self._copy_plain(place, out, start)
+                    continue
                 values = before.get(place)
                 if values is None:
                     values = self._decoded(place)
@@ -200,6 +212,17 @@ class ChunkedArray(StoredArray):
             taken.append(slice(begin - first, end - first))
         out[tuple(into)] = values[tuple(taken)]
 
+    def _copy_plain(self, place: tuple[int, ...], out: np.ndarray, start: int) -> None:
+        """Read the part of a chunk that is wanted, of an array without filters, into its place."""
+        first = place[0] * self._chunk[0] - start
+        begin, end = max(first, 0), min(first + self._chunk[0], len(out))
+        if self._places.sizes[place] != self._n_bytes:
+            out[begin:end] = self._dataset.fillvalue
+            return
+        skipped = (begin - first) * self.dtype.itemsize
+        target = out[begin:end].view(np.uint8).data
+        self._fill(target, int(self._places.offsets[place]) + skipped)
+
     def _decoded(self, place: tuple[int, ...]) -> np.ndarray:
         values = np.empty(self._chunk, dtype=self.dtype)
         size = int(self._places.sizes[place])
@@ -207,10 +230,10 @@ class ChunkedArray(StoredArray):
             values[...] = self._dataset.fillvalue
             return values
         mask = int(self._places.masks[place])
-        if self._filters.codes and size == self._n_bytes and not mask:
+        if self.filters.codes and size == self._n_bytes and not mask:
             # Not smaller than before: HDF5 can be told to leave chunks at the edges as they are.
             raise ChunkError("a chunk that may not be compressed")
         packed = bytearray(size)
         self._fill(memoryview(packed), int(self._places.offsets[place]))
-        self._filters.undo(packed, mask, values.reshape(-1).view(np.uint8))
+        self.filters.undo(packed, mask, values.reshape(-1).view(np.uint8))
         return values

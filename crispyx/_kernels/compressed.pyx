@@ -12,6 +12,10 @@ from libc.string cimport memcpy
 ctypedef long long int64
 ctypedef unsigned short uint16
 
+cdef enum:
+    INSPECTED = 1024        # values looked at together
+    MODERATE = 1 << 30      # such a number fits into an int
+
 ctypedef fused value_t:
     float
     double
@@ -73,25 +77,53 @@ def check_minor(
     return outside, unordered, duplicate
 
 
+cdef bint all_plain(const value_t* values, Py_ssize_t n, bint whole) noexcept nogil:
+    """Tell whether all values are finite and above zero, and, if asked for, whole and moderate.
+
+    Without branches, so that the compiler compares whole registers; False only means "look closer".
+    """
+    cdef Py_ssize_t i
+    cdef int odd = 0
+    cdef value_t v
+    if whole:
+        for i in range(n):
+            v = values[i]
+            odd |= 1 - ((v >= 1) & (v < MODERATE) & (v == <value_t> <int> v))
+    else:
+        for i in range(n):
+            v = values[i]
+            # The largest float; larger doubles are looked at one by one.
+            odd |= 1 - ((v > 0) & (v <= <value_t> 3.4028234663852886e38))
+    return odd == 0
+
+
 def inspect_values(
     const value_t[::1] values,  # IN (nnz,)
 ):
     """Return the first (non-finite, negative, fractional, zero) position, -1 for none, of each kind."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, start, stop
     cdef int64 nonfinite = -1, negative = -1, fractional = -1, zero = -1
     cdef value_t v
     with nogil:
-        for i in range(values.shape[0]):
-            v = values[i]
-            if not isfinite(v):
-                nonfinite = i
+        start = stop = 0
+        while stop < values.shape[0]:
+            start = stop
+            stop = min(start + INSPECTED, values.shape[0])
+            if all_plain(&values[start], stop - start, fractional < 0):
+                continue
+            for i in range(start, stop):
+                v = values[i]
+                if not isfinite(v):
+                    nonfinite = i
+                    break
+                if v < 0 and negative < 0:
+                    negative = i
+                if v == 0 and zero < 0:
+                    zero = i
+                if fractional < 0 and v != floor(v):
+                    fractional = i
+            if nonfinite >= 0:
                 break
-            if v < 0 and negative < 0:
-                negative = i
-            if v == 0 and zero < 0:
-                zero = i
-            if fractional < 0 and v != floor(v):
-                fractional = i
     return nonfinite, negative, fractional, zero
 
 
