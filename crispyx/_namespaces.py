@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     import numpy as np
 
-    from crispyx.data import AnnData
+    from crispyx.data import AnnData, OverlapResult
     from crispyx.de import RankGenesGroupsResult
 
 
@@ -255,6 +255,15 @@ class _ToolsNamespace:
             force=force,
             **kwargs,
         )
+
+    def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
+        """Count what every two of several named sets have in common.
+
+        See :func:`crispyx.data.compute_overlap`.
+        """
+        from crispyx.data import compute_overlap
+
+        return compute_overlap(sets_dict, metric=cast("Any", metric))
 
 
 class _PlottingNamespace:

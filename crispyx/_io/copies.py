@@ -1,12 +1,15 @@
-"""The slots of a data set beside X, for a copy with another matrix in X."""
+"""Copies of a data set: of all but X, for another matrix, or of the whole file."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
 
+from crispyx._io.disk import reporting_full_disk
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource
 from crispyx._io.writer import copy_slots, write_slots, write_uns
@@ -39,3 +42,11 @@ def fill_copy(
     for name, value in uns.items():
         write_uns(target, name, value)
     write_record(target, fingerprint)
+
+
+def copy_file(source: Path, output: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Copy a file as it is, and note what it is a copy of."""
+    with reporting_full_disk(output.parent, str(output)):
+        shutil.copyfile(source, output)
+        with h5py.File(output, "r+") as file:
+            write_record(file, fingerprint)

@@ -100,6 +100,11 @@ def sorted_name(input_path: Path) -> Path:
     return input_path.with_name(f"{input_path.stem}_sorted.h5ad")
 
 
+def standardized_name(input_path: Path, output_dir: Path) -> Path:
+    """Return where the standardized copy of a file is kept."""
+    return output_dir / ".cache" / f"standardized_{input_path.stem}.h5ad"
+
+
 def check_output_name(output: Path, inputs: tuple[Path, ...] = ()) -> None:
     """Raise when ``output`` is one of the inputs or a folder, which nothing may replace.
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.dense import DenseStorage
+from crispyx._io.source import STREAM_VALUES
 from crispyx._kernels import rearrange as kernel
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.budget import require
 from crispyx._run.threads import resolve_threads
 from crispyx.errors import InputError
 
-READ_VALUES = 4_000_000
 BYTES_PER_READ = 40  # a value being read: stored, converted, checked
 BYTES_PER_VECTOR = 64  # pointers and counts of an output vector, for two threads
 
@@ -65,7 +65,7 @@ class Rearranged:
             place = np.arange(self.n_vectors)
         self._place = place.astype(np.int32)
         fixed = BYTES_PER_VECTOR * self.n_vectors
-        self._max_values = max(1, min(READ_VALUES, (budget - fixed) // (4 * BYTES_PER_READ)))
+        self._max_values = max(1, min(STREAM_VALUES, (budget - fixed) // (4 * BYTES_PER_READ)))
         self._max_major = max_major
         self._budget = budget - fixed - BYTES_PER_READ * self._max_values
 

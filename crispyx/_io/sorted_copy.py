@@ -10,9 +10,9 @@ import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.encode import create_array
-from crispyx._io.rearranged import READ_VALUES, Rearranged
+from crispyx._io.rearranged import Rearranged
 from crispyx._io.record import write_record
-from crispyx._io.source import MatrixSource, _sparse_form
+from crispyx._io.source import STREAM_VALUES, MatrixSource, _sparse_form
 from crispyx._io.writer import copy_slots, write_compressed, write_slots, write_uns
 
 BY_CELL = ("obs", "obsm", "obsp", "layers", "raw")
@@ -80,7 +80,7 @@ def write_sorted_dense(source: Any, target: h5py.Dataset, order: np.ndarray, bud
     n_rows, n_columns = source.shape
     row_bytes = max(1, n_columns * source.dtype.itemsize)
     panel = int(min(n_rows, max(1, budget // (3 * row_bytes))))
-    step = max(1, READ_VALUES // max(1, n_columns))
+    step = max(1, STREAM_VALUES // max(1, n_columns))
     place = places_of(order)
     for first in range(0, n_rows, panel):
         rows = np.empty((min(panel, n_rows - first), n_columns), dtype=source.dtype)

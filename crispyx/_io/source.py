@@ -27,6 +27,7 @@ from crispyx.errors import InputError
 
 Layout = Literal["csr", "csc", "dense"]
 READ_VALUES = 4_000_000  # values of one block read: 32 MB with their indices
+STREAM_VALUES = 1_000_000  # of a block that is used once: its memory stays warm and is used again
 
 
 @dataclass

@@ -125,7 +125,7 @@ def fill_subset(
     fingerprint : mapping
         Identity of the result.
     """
-    with _nullable_strings():
+    with nullable_strings():
         if isinstance(source._owner, h5py.File):
             _file_slots(source._owner, target, subset, str(source.path))
         else:
@@ -296,10 +296,10 @@ def _stream_dense(node: h5py.Dataset, parent: h5py.Group, name: str, subset: Sub
             at += len(rows)
 
 
-def _nullable_strings() -> AbstractContextManager[Any]:
+def nullable_strings() -> AbstractContextManager[Any]:
     """Let anndata write the nullable text columns that it has read."""
     import anndata
 
-    if hasattr(anndata.settings, "allow_write_nullable_strings"):
-        return anndata.settings.override(allow_write_nullable_strings=True)
+    if hasattr(anndata.settings, "allow_writenullable_strings"):
+        return anndata.settings.override(allow_writenullable_strings=True)
     return nullcontext()

@@ -11,7 +11,7 @@ import numpy as np
 from crispyx._io.paths import prepare_output
 from crispyx._io.placed import MatrixForm
 from crispyx._io.rearranged import Rearranged
-from crispyx._io.source import MatrixSource
+from crispyx._io.source import STREAM_VALUES, MatrixSource
 from crispyx._io.subset import slot_bytes
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.matrix_job import write_matrix_file
@@ -80,7 +80,7 @@ def write_rearranged(
 
     def blocks(first: int) -> Iterator[CompressedBlock]:
         vectors = matrix.blocks(first)
-        n_blocks = max(1, matrix.n_values // 4_000_000)
+        n_blocks = max(1, matrix.n_values // STREAM_VALUES)
         return track(vectors, total=n_blocks, label=layout, unit="block", show=show)
 
     write_matrix_file(

@@ -9,7 +9,7 @@ import numpy as np
 
 from crispyx._io.chunk_cache import ALL_VECTORS, BlockBounds, CacheMode, ChunkCache
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.source import READ_VALUES, MatrixSource
+from crispyx._io.source import STREAM_VALUES, MatrixSource
 from crispyx._io.stored_array import is_compressed
 from crispyx._run.budget import require, working_memory
 from crispyx.qc.counts import block_bounds
@@ -92,7 +92,7 @@ def plan_passes(
     fixed = BYTES_PER_CELL * n_cells + BYTES_PER_GENE * n_genes
     require(fixed + BYTES_PER_READ * longest, budget, f"{source.where}: quality control")
     left = budget - fixed
-    max_values = max(longest, min(READ_VALUES, left // (2 * BYTES_PER_READ)))
+    max_values = max(longest, min(STREAM_VALUES, left // (2 * BYTES_PER_READ)))
     kept = storage.n_stored * (max(4, source.dtype.itemsize) + 4) + 8 * storage.n_major
     small = kept <= SMALL and kept + BYTES_PER_READ * max_values <= left
     if small and not force_streaming:
