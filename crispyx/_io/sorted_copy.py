@@ -13,6 +13,7 @@ from crispyx._io.encode import create_array
 from crispyx._io.rearranged import Rearranged
 from crispyx._io.record import write_record
 from crispyx._io.source import STREAM_VALUES, MatrixSource, _sparse_form
+from crispyx._io.subset import nullable_strings
 from crispyx._io.writer import copy_slots, write_compressed, write_slots, write_uns
 
 BY_CELL = ("obs", "obsm", "obsp", "layers", "raw")
@@ -53,7 +54,8 @@ def fill_sorted(
             write_slots(owner[order], target)
     else:
         copy_slots(owner, target, leave_out=BY_CELL)
-        write_elem(target, "obs", read_elem(owner["obs"]).iloc[order])
+        with nullable_strings():
+            write_elem(target, "obs", read_elem(owner["obs"]).iloc[order])
         for slot in ("obsm", "obsp"):
             for name in owner.get(slot, ()):
                 value = _reordered(read_elem(owner[slot][name]), order)

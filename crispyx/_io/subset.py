@@ -300,6 +300,6 @@ def nullable_strings() -> AbstractContextManager[Any]:
     """Let anndata write the nullable text columns that it has read."""
     import anndata
 
-    if hasattr(anndata.settings, "allow_writenullable_strings"):
-        return anndata.settings.override(allow_writenullable_strings=True)
+    if hasattr(anndata.settings, "allow_write_nullable_strings"):
+        return anndata.settings.override(allow_write_nullable_strings=True)
     return nullcontext()
