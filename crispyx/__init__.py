@@ -58,6 +58,7 @@ pl = _PlottingNamespace()
 _MODULES = ("data", "datasets", "de", "dimred", "guides", "plotting", "profiling", "qc")
 _HOME = {
     "AnnData": "data",
+    "compute_overlap": "data",
     "ensure_gene_symbol_column": "data",
     "load_obs": "data",
     "load_var": "data",
@@ -85,6 +86,7 @@ __all__ = [
     "AnnData",
     "RankGenesGroupsResult",
     "__version__",
+    "compute_overlap",
     "data",
     "datasets",
     "de",

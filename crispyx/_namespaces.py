@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     import numpy as np
 
-    from crispyx.data import AnnData
+    from crispyx.data import AnnData, OverlapResult
     from crispyx.de import RankGenesGroupsResult
 
 
@@ -205,6 +205,56 @@ class _PreprocessingNamespace:
             show_progress,
         )
 
+    def convert_to_csc(
+        self,
+        data: Any,
+        *,
+        output_path: str | Path | None = None,
+        chunk_size: int = 4096,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a copy with X stored by columns.
+
+        See :func:`crispyx.data.convert_to_csc`.
+        """
+        from crispyx.data import convert_to_csc
+
+        return convert_to_csc(
+            data,
+            output_path=output_path,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )
+
+    def convert_to_csr(
+        self,
+        data: Any,
+        *,
+        output_path: str | Path | None = None,
+        chunk_size: int | None = None,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a copy with X stored by rows.
+
+        See :func:`crispyx.data.convert_to_csr`.
+        """
+        from crispyx.data import convert_to_csr
+
+        return convert_to_csr(
+            data,
+            output_path=output_path,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )
+
 
 class _PseudobulkNamespace:
     """Pseudo-bulk estimators (``cx.pb``)."""
@@ -272,6 +322,15 @@ class _ToolsNamespace:
         from crispyx.dimred import umap
 
         return umap(data, min_dist, spread, n_components, neighbors_key, random_state, copy)
+
+    def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
+        """Count what every two of several named sets have in common.
+
+        See :func:`crispyx.data.compute_overlap`.
+        """
+        from crispyx.data import compute_overlap
+
+        return compute_overlap(sets_dict, metric=cast("Any", metric))
 
 
 class _PlottingNamespace:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, get_args
 import numpy as np
 
 from crispyx._io.disk import reporting_full_disk
-from crispyx._io.source import READ_VALUES, MatrixSource, MatrixSummary
+from crispyx._io.matrix import READ_VALUES, MatrixSource, MatrixSummary
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import DiskSpaceError, InputError
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from crispyx._io.damage import reporting_damage
+from crispyx._io.stored_array import stored_array
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError
@@ -41,7 +43,7 @@ class CompressedStorage:
         where: str,
         layout: str = "csr",
     ) -> None:
-        self.data, self.indices = data, indices
+        self.data, self.indices = stored_array(data), stored_array(indices)
         self.n_major, self.n_minor = n_major, n_minor
         self.where = where
         self.dtype = np.dtype(data.dtype)
@@ -78,21 +80,34 @@ class CompressedStorage:
         return int(self.indptr[-1] - self.indptr[0])
 
     def blocks(
-        self, start: int, stop: int, *, max_values: int, max_major: int
+        self, start: int, stop: int, *, max_values: int, max_major: int, as_stored: bool = False
     ) -> Iterator[CompressedBlock]:
-        """Yield blocks of whole vectors, up to ``max_values`` values (a longer one alone)."""
+        """Yield blocks of whole vectors, up to ``max_values`` values (a longer one alone).
+
+        With ``as_stored`` the values keep their type, which kernels that compute do not take.
+        """
+        for begin, end in self._cuts(start, stop, max_values, max_major):
+            yield self._read(begin, end, as_stored)
+
+    def minor_blocks(self, *, max_values: int) -> Iterator[np.ndarray]:
+        """Yield the positions alone (nnz,) int32, checked to be in range, in storage order."""
+        for start, stop in self._cuts(0, self.n_major, max_values, self.n_major):
+            yield self._minor(start, stop)[0]
+
+    def _cuts(
+        self, start: int, stop: int, max_values: int, max_major: int
+    ) -> Iterator[tuple[int, int]]:
         while start < stop:
             limit = np.searchsorted(self.indptr, self.indptr[start] + max_values, side="right") - 1
             end = int(min(max(limit, start + 1), start + max_major, stop))
-            yield self._read(start, end)
+            yield start, end
             start = end
 
-    def _read(self, start: int, stop: int) -> CompressedBlock:
-        begin, end = int(self.indptr[start]), int(self.indptr[stop])
-        ptr = self.indptr[start : stop + 1] - begin
-        with reporting_damage(f"{self.where}: {self._axes[0]}s {start} to {stop - 1}"):
-            values = as_kernel_values(self.data[begin:end], self.where)
-            stored = np.ascontiguousarray(self.indices[begin:end])
+    def _minor(self, start: int, stop: int) -> tuple[np.ndarray, int, int]:
+        """Return positions, and where the first stands that is out of order or a duplicate."""
+        ptr = self._ptr(start, stop)
+        with self._reporting(start, stop):
+            stored = native(self.indices[self.indptr[start] : self.indptr[stop]])
         if stored.dtype not in (np.int32, np.int64):
             stored = stored.astype(np.int64)
         outside, unordered, duplicate = kernel.check_minor(stored, ptr, self.n_minor)
@@ -102,7 +117,21 @@ class CompressedStorage:
                 f"{self.where}: {self._axes[0]} {vector} has a value in {self._axes[1]} "
                 f"{stored[outside]}, but there are {self.n_minor}; the file is damaged"
             )
-        minor = stored.astype(np.int32, copy=False)
+        return stored.astype(np.int32, copy=False), unordered, duplicate
+
+    def _ptr(self, start: int, stop: int) -> np.ndarray:
+        return self.indptr[start : stop + 1] - self.indptr[start]
+
+    def _reporting(self, start: int, stop: int) -> AbstractContextManager[None]:
+        return reporting_damage(f"{self.where}: {self._axes[0]}s {start} to {stop - 1}")
+
+    def _read(self, start: int, stop: int, as_stored: bool) -> CompressedBlock:
+        with self._reporting(start, stop):
+            values = native(self.data[self.indptr[start] : self.indptr[stop]])
+        if not as_stored:
+            values = as_kernel_values(values, self.where)
+        ptr = self._ptr(start, stop)
+        minor, unordered, duplicate = self._minor(start, stop)
         if unordered >= 0:
             values, minor = _sorted(values, minor, ptr)
             duplicate = kernel.check_minor(minor, ptr, self.n_minor)[2]
@@ -123,6 +152,12 @@ def _sorted(
     return values[order], minor[order]
 
 
+def native(values: np.ndarray) -> np.ndarray:
+    """Return values in the byte order of this machine, contiguous."""
+    values = np.ascontiguousarray(values)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def as_kernel_values(values: np.ndarray, where: str) -> np.ndarray:
     """Return values as float32 where that is exact, else float64, contiguous.
 
@@ -131,9 +166,7 @@ def as_kernel_values(values: np.ndarray, where: str) -> np.ndarray:
     InputError
         Not a number type, or integers that float64 cannot hold exactly.
     """
-    values = np.ascontiguousarray(values)
-    if not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
+    values = native(values)
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind == "f":
         return values.astype(np.float32 if size <= 4 else np.float64, copy=False)

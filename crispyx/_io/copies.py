@@ -1,12 +1,15 @@
-"""Copies of a data set: whole, or its slots beside X for a copy with another matrix in X."""
+"""Copies of a data set: whole, or its slots beside X for another matrix in X."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
 
+from crispyx._io.disk import reporting_full_disk
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource
 from crispyx._io.subset import Subset, cut_slots
@@ -77,3 +80,11 @@ def fill_whole(target: h5py.File, source: MatrixSource) -> None:
         layout=source.layout,
     )
     write_slots(source.as_anndata(), target)
+
+
+def copy_file(source: Path, output: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Copy a file as it is, and note what it is a copy of."""
+    with reporting_full_disk(output.parent, str(output)):
+        shutil.copyfile(source, output)
+        with h5py.File(output, "r+") as file:
+            write_record(file, fingerprint)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from crispyx._io.compressed import as_kernel_values
+from crispyx._io.compressed import as_kernel_values, native
 from crispyx._io.damage import reporting_damage
+from crispyx._io.stored_array import stored_array
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
 
@@ -25,16 +26,19 @@ class DenseStorage:
     """
 
     def __init__(self, array: Any, where: str) -> None:
-        self.array = array
+        self.array = stored_array(array)
         self.where = where
         self.dtype = np.dtype(array.dtype)
         self.n_major, self.n_minor = array.shape
         self.n_stored = int(self.n_major) * int(self.n_minor)
 
     def blocks(
-        self, start: int, stop: int, *, max_values: int, max_major: int
+        self, start: int, stop: int, *, max_values: int, max_major: int, as_stored: bool = False
     ) -> Iterator[CompressedBlock]:
-        """Yield blocks of rows of at most ``max_values`` matrix entries, zeros included."""
+        """Yield blocks of rows of at most ``max_values`` matrix entries, zeros included.
+
+        With ``as_stored`` the values keep their type.
+        """
         step = min(max_major, max(1, max_values // max(1, self.n_minor)))
         for begin in range(start, stop, step):
             end = min(begin + step, stop)
@@ -46,4 +50,6 @@ class DenseStorage:
             kept = np.empty(n_nonzero, dtype=values.dtype)
             minor = np.empty(n_nonzero, dtype=np.int32)
             kernel.compress_dense(values, ptr, kept, minor)
+            if as_stored:
+                kept = kept.astype(native(rows[:0]).dtype, copy=False)
             yield CompressedBlock(begin, end, kept, minor, ptr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ import h5py
 
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.journal import PAGE, apply_pages, lock_file, recover
-from crispyx._io.record import write_record
-from crispyx._io.writer import write_slot
 from crispyx._run.lock import writer_lock
 from crispyx.errors import InputError
 
@@ -66,31 +64,6 @@ def changed_in_place(path: Path) -> Iterator[h5py.File]:
             apply_pages(handle, path, overlay.pages, overlay.size)
         finally:
             os.close(handle)
-
-
-def write_slots_in_place(
-    path: Path,
-    slots: Mapping[str, Mapping[str, Any]],
-    record: Mapping[str, Any] | None = None,
-) -> None:
-    """Write or replace entries of the mappings of an h5ad file, all of them or none.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    slots : mapping
-        Of each mapping (``"obsm"``, ``"uns"``, ...) the entries by name, in any type that anndata
-        writes.
-    record : mapping or None
-        Identity of the result, where the file as a whole is one.
-    """
-    with changed_in_place(path) as file:
-        for slot, entries in slots.items():
-            for name, value in entries.items():
-                write_slot(file, slot, name, value)
-        if record is not None:
-            write_record(file, record)
 
 
 class _Overlay(io.RawIOBase):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Layout = Literal["csr", "csc", "dense"]
 Storage = CompressedStorage | DenseStorage | ChosenColumns
 READ_VALUES = 4_000_000  # values of one block read: 32 MB with their indices
+STREAM_VALUES = 1_000_000  # of a block that is used once: its memory stays warm and is used again
 
 
 @dataclass

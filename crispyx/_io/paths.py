@@ -107,6 +107,16 @@ def resolve_output_path(
     return folder / f"{name}.h5ad"
 
 
+def sorted_name(input_path: Path) -> Path:
+    """Return the conventional name of a copy with sorted cells: beside the input."""
+    return input_path.with_name(f"{input_path.stem}_sorted.h5ad")
+
+
+def standardized_name(input_path: Path, output_dir: Path) -> Path:
+    """Return where the standardized copy of a file is kept."""
+    return output_dir / ".cache" / f"standardized_{input_path.stem}.h5ad"
+
+
 def check_output_name(output: Path, inputs: tuple[Path, ...] = ()) -> None:
     """Raise when ``output`` is one of the inputs or a folder, which nothing may replace.
 

@@ -201,7 +201,7 @@ def _from_group(
         layout: Layout = "dense"
         shape = (int(node.shape[0]), int(node.shape[1]))
     else:
-        layout, shape = _sparse_form(node, where)
+        layout, shape = sparse_form(node, where)
         storage = CompressedStorage(
             node["data"],
             node["indices"],
@@ -249,7 +249,7 @@ def _from_tenx(
     return source
 
 
-def _sparse_form(node: h5py.Group, where: str) -> tuple[Layout, tuple[int, int]]:
+def sparse_form(node: h5py.Group, where: str) -> tuple[Layout, tuple[int, int]]:
     encoding = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
     kind = str(encoding).removesuffix("_matrix")
     if kind not in ("csr", "csc"):

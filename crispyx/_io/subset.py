@@ -12,9 +12,10 @@ import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.encode import create_array
+from crispyx._io.matrix import READ_VALUES, MatrixSource
 from crispyx._io.placed import MatrixForm
 from crispyx._io.record import write_record
-from crispyx._io.source import READ_VALUES, MatrixSource, _sparse_form
+from crispyx._io.source import sparse_form
 from crispyx._io.writer import write_compressed
 from crispyx._kernels import expression_counts as kernel
 from crispyx._kernels.layout import CompressedBlock
@@ -145,7 +146,7 @@ def fill_subset(
 
 def cut_slots(target: h5py.File, source: MatrixSource, subset: Subset) -> None:
     """Write the kept part of every slot but X; see :func:`fill_subset`."""
-    with _nullable_strings():
+    with nullable_strings():
         if isinstance(source._owner, h5py.Group):
             kept = subset.among(source)
             _file_slots(source._owner, target, kept, str(source.path))
@@ -261,7 +262,7 @@ def _raw(source: h5py.Group, target: h5py.File, subset: Subset, where: str) -> N
 def _n_columns(node: h5py.Group | h5py.Dataset) -> int:
     if isinstance(node, h5py.Dataset):
         return int(node.shape[1])
-    return _sparse_form(node, node.name)[1][1]
+    return sparse_form(node, node.name)[1][1]
 
 
 def _stream(
@@ -276,7 +277,7 @@ def _stream(
 
         write_elem(parent, name, _cut(read_elem(node), subset.cells, subset.genes))
         return
-    layout, shape = _sparse_form(node, where)
+    layout, shape = sparse_form(node, where)
     storage = CompressedStorage(
         node["data"],
         node["indices"],
@@ -316,7 +317,7 @@ def _stream_dense(node: h5py.Dataset, parent: h5py.Group, name: str, subset: Sub
             at += len(rows)
 
 
-def _nullable_strings() -> AbstractContextManager[Any]:
+def nullable_strings() -> AbstractContextManager[Any]:
     """Let anndata write the nullable text columns that it has read."""
     import anndata
 

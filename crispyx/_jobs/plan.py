@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crispyx._io.matrix import READ_VALUES, MatrixSource
 from crispyx._io.paths import require_space
-from crispyx._io.source import READ_VALUES, MatrixSource
 from crispyx._jobs.screen import Screen
 from crispyx._run.budget import require, working_memory
 from crispyx.errors import InputError

@@ -10,6 +10,15 @@ def add_expressed(
     per_major: np.ndarray,
     per_minor: np.ndarray,
 ) -> None: ...
+def add_rich(
+    values: np.ndarray,
+    minor: np.ndarray,
+    ptr: np.ndarray,
+    use_major: np.ndarray,
+    least: int,
+    per_major: np.ndarray,
+    per_minor: np.ndarray,
+) -> None: ...
 def count_selected(
     values: np.ndarray,
     minor: np.ndarray,

@@ -28,6 +28,33 @@ def add_expressed(
                     per_minor[minor[j]] += 1
 
 
+def add_rich(
+    const value_t[::1] values,           # IN (nnz,)
+    const int[::1] minor,                # IN (nnz,)
+    const int64[::1] ptr,                # IN (n_major + 1,)
+    const unsigned char[::1] use_major,  # IN (n_major,)
+    int64 least,
+    int64[::1] per_major,                # IN OUT (n_major,)
+    int64[::1] per_minor,                # IN OUT (n_minor,)
+):
+    """Add the values above zero of every vector to its count.
+
+    Those of the vectors in use that have at least ``least`` of them are added to the counts of the
+    other axis too.
+    """
+    cdef Py_ssize_t i, j
+    cdef int64 n
+    with nogil:
+        for i in range(ptr.shape[0] - 1):
+            n = 0
+            for j in range(ptr[i], ptr[i + 1]):
+                n += values[j] > 0
+            per_major[i] += n
+            if use_major[i] and n >= least:
+                for j in range(ptr[i], ptr[i + 1]):
+                    per_minor[minor[j]] += values[j] > 0
+
+
 def count_selected(
     const value_t[::1] values,           # IN (nnz,)
     const int[::1] minor,                # IN (nnz,)

@@ -5,6 +5,9 @@ from cython.parallel cimport prange
 
 ctypedef long long int64
 
+cdef enum:
+    SMALL = 64  # most counts are below it
+
 ctypedef fused value_t:
     float
     double
@@ -40,7 +43,7 @@ def add_column_totals(
 
 
 def scale_rows(
-    const value_t[::1] values,  # IN (nnz,)
+    const value_t[::1] values,  # IN (nnz,), nothing below 0
     const int64[::1] ptr,       # IN (n_rows + 1,)
     const double[::1] totals,   # IN (n_rows,), above 0 in a row that has values
     double target_sum,
@@ -53,13 +56,36 @@ def scale_rows(
     The product comes first: of a count and a whole target it is exact, and the quotient is rounded
     once.
     """
-    cdef Py_ssize_t i, j
-    cdef double v
+    cdef Py_ssize_t i
     with nogil:
         for i in prange(totals.shape[0], schedule="static", num_threads=n_threads):
-            for j in range(ptr[i], ptr[i + 1]):
-                v = values[j] * target_sum / totals[i]
-                out[j] = <float> (log1p(v) if take_log1p else v)
+            if ptr[i + 1] > ptr[i]:
+                scale_row(
+                    &values[ptr[i]], ptr[i + 1] - ptr[i], totals[i], target_sum, take_log1p,
+                    &out[ptr[i]],
+                )
+
+
+cdef void scale_row(
+    const value_t* values, Py_ssize_t n, double total, double target_sum, bint take_log1p,
+    float* out,
+) noexcept nogil:
+    """Scale one row; a small count that occurs again is not computed again."""
+    cdef float known[SMALL]
+    cdef Py_ssize_t j
+    cdef int count
+    cdef double v
+    for count in range(SMALL):
+        known[count] = -1
+    for j in range(n):
+        count = <int> values[j] if values[j] < SMALL else 0
+        if values[j] == count and known[count] >= 0:
+            out[j] = known[count]
+            continue
+        v = values[j] * target_sum / total
+        out[j] = <float> (log1p(v) if take_log1p else v)
+        if values[j] == count:
+            known[count] = out[j]
 
 
 def scale_by_cell(

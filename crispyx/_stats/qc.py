@@ -76,6 +76,41 @@ class ExpressionCounts:
             minor,
         )
 
+    def add_rich_cells(
+        self, block: CompressedBlock, use_cells: np.ndarray, min_genes: int, *, engine: Engine
+    ) -> None:
+        """Add rows: genes of every cell, and cells of every gene among those in use that are rich.
+
+        Parameters
+        ----------
+        block : CompressedBlock
+            Rows of the matrix.
+        use_cells : numpy.ndarray (n_cells,) bool
+            Cells that may count for the genes.
+        min_genes : int
+            Expressed genes that they must have.
+        engine : {"compiled", "reference"}
+            Which definition runs.
+        """
+        here = slice(block.start, block.stop)
+        use = np.ascontiguousarray(use_cells[here])
+        if engine == "reference":
+            dense = densify(block, len(self.cells_per_gene), np.float64)
+            genes = reference.qc.genes_per_cell(dense)
+            self.genes_per_cell[here] += genes
+            rich = dense[use & (genes >= min_genes)]
+            self.cells_per_gene[:] += reference.qc.cells_per_gene(rich)
+            return
+        kernel.add_rich(
+            block.values,
+            block.minor,
+            block.ptr,
+            use.view(np.uint8),
+            min_genes,
+            self.genes_per_cell[here],
+            self.cells_per_gene,
+        )
+
 
 def kept_perturbations(
     labels: np.ndarray, use_cells: np.ndarray, control: str, min_cells: int, engine: Engine

@@ -12,8 +12,9 @@ import numpy as np
 
 from crispyx._io.chunk_cache import ALL_VECTORS
 from crispyx._io.dense import DenseStorage
+from crispyx._io.matrix import READ_VALUES, MatrixSource
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
-from crispyx._io.source import READ_VALUES, MatrixSource, open_source
+from crispyx._io.source import open_source
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.budget import working_memory
 from crispyx.data.arguments import whole

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.copies import fill_copy
+from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.paths import prepare_output
 from crispyx._io.placed import MatrixForm
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
-from crispyx._io.source import READ_VALUES, MatrixSource, MatrixSummary, open_source
+from crispyx._io.source import MatrixSource, MatrixSummary, open_source
 from crispyx._io.subset import slot_bytes
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.matrix_job import write_matrix_file
@@ -264,7 +265,7 @@ def _write(work: _Work, summary: MatrixSummary, n_values: int) -> None:
     source = work.source
     needed = BYTES_PER_OUTPUT * n_values + 8 * source.shape[0] + slot_bytes(source)
     prepare_output(work.output, inputs_of(source), needed)
-    n_blocks = max(source.shape[0] // work.max_rows, source.storage.n_stored // READ_VALUES, 1)
+    n_blocks = max(source.shape[0] // work.max_rows, source.storage.n_stored // STREAM_VALUES, 1)
 
     def blocks(first: int) -> Iterator[CompressedBlock]:
         scaled = _scaled(work, summary, first)
@@ -296,6 +297,7 @@ def _scaled(work: _Work, summary: MatrixSummary, first: int) -> Iterator[Compres
     for block in source.row_blocks(
         None if counted else summary,
         start=first,
+        max_values=STREAM_VALUES,
         max_rows=min(work.max_rows, MAX_SEGMENT_MAJOR),
         scratch_dir=scratch,
     ):

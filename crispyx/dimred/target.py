@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.edits import replace_elements
 from crispyx._io.elements import element_names, read_element
-from crispyx._io.in_place import write_slots_in_place
 from crispyx._io.paths import prepare_output, resolve_data_path, resolve_output_path
 from crispyx._jobs.outputs import can_reuse
 from crispyx._run.fingerprint import file_identity, fingerprint
@@ -63,7 +63,7 @@ class Target:
         elif backed is not None:
             backed.file.close()
         try:
-            write_slots_in_place(self.path, slots)
+            replace_elements(self.path, _elements(slots))
         finally:
             if backed is not None:
                 backed.file.open()
@@ -89,7 +89,7 @@ class Target:
         prepare_output(output, (self.path,), self.path.stat().st_size)
         with writer_lock(output), atomic_path(output) as draft:
             shutil.copyfile(self.path, draft)
-            write_slots_in_place(draft, slots, identity)
+            replace_elements(draft, _elements(slots), identity)
         return AnnData(output)
 
 
@@ -106,6 +106,12 @@ def resolve_target(data: Any) -> Target:
             raise InputError("this AnnData is a view of another one; give a copy: adata.copy()")
         return Target(data, None)
     return Target(data, resolve_data_path(data))
+
+
+def _elements(slots: Slots) -> dict[str, Any]:
+    return {
+        f"{slot}/{name}": value for slot, entries in slots.items() for name, value in entries.items()
+    }
 
 
 def _open_file_of(data: Any) -> Any:

@@ -41,3 +41,38 @@ def count_expressed(
         require_nonnegative(source, summary, "quality control")
         counts.add(block, use, by_cell=by_cell, engine=engine)
     return counts
+
+
+def count_rich_cells(
+    cache: ChunkCache, engine: Engine, candidates: np.ndarray, min_genes: int
+) -> ExpressionCounts:
+    """Count expressed genes of all cells, and the cells that may be kept expressing each gene.
+
+    One pass decides over a cell of a matrix stored by rows as soon as it is seen. In one stored by
+    columns a cell is complete at the end only: the counts of the genes are over all cells there.
+
+    Parameters
+    ----------
+    cache : ChunkCache
+        The matrix.
+    engine : {"compiled", "reference"}
+        Which definition runs.
+    candidates : numpy.ndarray (n_cells,) bool
+        Cells that may be kept if they express ``min_genes`` genes.
+    min_genes : int
+        Inclusive.
+
+    Raises
+    ------
+    InputError
+        A value is negative, NaN or infinite.
+    """
+    source = cache.source
+    if source.layout == "csc":
+        return count_expressed(cache, engine)
+    counts = ExpressionCounts.zeros(source.shape)
+    summary = source.empty_summary()
+    for block in cache.blocks(None, summary):
+        require_nonnegative(source, summary, "quality control")
+        counts.add_rich_cells(block, candidates, min_genes, engine=engine)
+    return counts

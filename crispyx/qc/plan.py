@@ -9,7 +9,9 @@ import numpy as np
 
 from crispyx._io.chunk_cache import ALL_VECTORS, BlockBounds, CacheMode, ChunkCache
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.source import READ_VALUES, MatrixSource
+from crispyx._io.matrix import STREAM_VALUES
+from crispyx._io.source import MatrixSource
+from crispyx._io.stored_array import is_compressed
 from crispyx._run.budget import require, working_memory
 from crispyx.qc.counts import block_bounds
 from crispyx.settings import Engine, settings
@@ -17,6 +19,7 @@ from crispyx.settings import Engine, settings
 BYTES_PER_READ = 40  # a value being read: stored, converted, checked, selected
 BYTES_PER_CELL = 128  # label, counts, masks, library size
 BYTES_PER_GENE = 40
+SMALL = 200_000_000  # bytes; above, reading again costs no more than filling memory
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ def plan_passes(
 ) -> Passes:
     """Choose a strategy.
 
-    A matrix that fits into the budget is read once and kept in memory. A larger CSC matrix is
-    streamed by columns, once for each pass; a larger CSR or dense one by rows, with the cache the
-    caller chose.
+    A small matrix is read once and kept in memory. A larger CSC matrix is streamed by columns, once
+    for each pass; a larger CSR or dense one by rows, with the cache the caller chose. The scratch
+    file of "memmap" is not written where the source itself is as good as one.
 
     Parameters
     ----------
@@ -90,13 +93,23 @@ def plan_passes(
     fixed = BYTES_PER_CELL * n_cells + BYTES_PER_GENE * n_genes
     require(fixed + BYTES_PER_READ * longest, budget, f"{source.where}: quality control")
     left = budget - fixed
-    max_values = max(longest, min(READ_VALUES, left // (2 * BYTES_PER_READ)))
+    max_values = max(longest, min(STREAM_VALUES, left // (2 * BYTES_PER_READ)))
     kept = storage.n_stored * (max(4, source.dtype.itemsize) + 4) + 8 * storage.n_major
-    if not force_streaming and kept + BYTES_PER_READ * max_values <= left:
+    small = kept <= SMALL and kept + BYTES_PER_READ * max_values <= left
+    if small and not force_streaming:
         cache: CacheMode = "memory"
-    elif source.layout == "csc":
+    elif source.layout == "csc" or (cache_mode == "memmap" and _is_its_own_cache(source)):
         cache = "none"
     else:
         cache = cache_mode
     scratch = settings.scratch_dir or (output.parent if output else None)
     return Passes(cache, replace(bounds, max_values=max_values), scratch)
+
+
+def _is_its_own_cache(source: MatrixSource) -> bool:
+    storage = source.storage
+    return (
+        isinstance(storage, CompressedStorage)
+        and storage.dtype.kind == "f"
+        and not (is_compressed(storage.data) or is_compressed(storage.indices))
+    )

@@ -22,7 +22,7 @@ from crispyx.data.arguments import PathLike, output_of, whole
 from crispyx.data.genes import gene_symbols
 from crispyx.data.ondisk import AnnData
 from crispyx.errors import CrispyxWarning, InputError
-from crispyx.qc.counts import count_expressed
+from crispyx.qc.counts import count_expressed, count_rich_cells
 from crispyx.qc.labels import CellLabels, cell_labels
 from crispyx.qc.plan import plan_passes
 from crispyx.qc.result import QualityControlResult
@@ -109,9 +109,9 @@ def quality_control_summary(
         scratch file (in ``settings.scratch_dir``, else the output's folder; removed afterwards), or
         the source again.
     delta_threshold : float
-        When at most this fraction of the cells is dropped, the expressing cells per gene come from
-        the first pass minus those of the dropped cells; else they are counted over the kept cells.
-        Both give the same integers.
+        The first pass counts the expressing cells per gene without the cells that are known to be
+        dropped by then. When at most this fraction of the cells is dropped later, they are counted
+        and subtracted; else the kept cells are counted afresh. Both give the same integers.
     force_streaming : bool
         Stream a small matrix too.
     output_path : str or pathlib.Path or None
@@ -208,14 +208,17 @@ def _gene_columns(source: MatrixSource, gene_name_column: str | None) -> dict[st
 def _masks(
     cache: ChunkCache, labels: CellLabels, limits: Thresholds, delta: float, engine: Engine
 ) -> _Masks:
-    counts = count_expressed(cache, engine)
+    everyone = np.ones(cache.source.shape[0], dtype=bool)
+    least = limits.min_cells_per_perturbation
+    large = kept_perturbations(labels.values, everyone, labels.control, least, engine)
+    candidates = labels.belongs_to(large)
+    counts = count_rich_cells(cache, engine, candidates, limits.min_genes)
     survives = counts.genes_per_cell >= limits.min_genes
-    keep = kept_perturbations(
-        labels.values, survives, labels.control, limits.min_cells_per_perturbation, engine
-    )
+    keep = kept_perturbations(labels.values, survives, labels.control, least, engine)
     cells = survives & labels.belongs_to(keep)
     _require_cells(cache.source, counts.genes_per_cell, survives, cells, labels, limits)
-    per_gene = _expressing_cells(cache, counts.cells_per_gene, cells, delta, engine)
+    counted = everyone if cache.source.layout == "csc" else candidates & survives
+    per_gene = _expressing_cells(cache, counts.cells_per_gene, counted, cells, delta, engine)
     genes = per_gene >= limits.min_cells_per_gene
     _require_genes(cache.source, per_gene, genes, cells, limits)
     n_kept = sum(keep.values())
@@ -227,13 +230,19 @@ def _masks(
 
 
 def _expressing_cells(
-    cache: ChunkCache, over_all: np.ndarray, cells: np.ndarray, delta: float, engine: Engine
+    cache: ChunkCache,
+    over_counted: np.ndarray,
+    counted: np.ndarray,
+    cells: np.ndarray,
+    delta: float,
+    engine: Engine,
 ) -> np.ndarray:
-    dropped = ~cells
+    """Return the kept cells that express each gene, from the counts over more cells."""
+    dropped = counted & ~cells
     if not dropped.any():
-        return over_all
+        return over_counted
     if dropped.mean() <= delta:
-        return over_all - count_expressed(cache, engine, dropped).cells_per_gene
+        return over_counted - count_expressed(cache, engine, dropped).cells_per_gene
     return count_expressed(cache, engine, cells).cells_per_gene
 
 

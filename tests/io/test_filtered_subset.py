@@ -406,9 +406,13 @@ def test_damaged_layer_is_an_error_and_never_read_beyond_its_end(
     assert [file.name for file in tmp_path.iterdir()] == ["in.h5ad"]
 
 
-def test_disk_that_fills_up_leaves_nothing(tmp_path: Path, screen: Any) -> None:
+def test_disk_that_fills_up_leaves_nothing(
+    tmp_path: Path, tmp_path_factory: Any, screen: Any
+) -> None:
     path = layouts.write_h5ad(tmp_path / "in.h5ad", np.tile(screen[0], (60, 1)), screen[1] * 60)
     before = path.read_bytes()
+    packed = tmp_path_factory.mktemp("packed") / "in.h5ad"
+    layouts.write_h5ad(packed, np.tile(screen[0], (60, 1)), screen[1] * 60, compression="gzip")
     program = f"""
 import resource, signal
 from crispyx.errors import DiskSpaceError
@@ -420,7 +424,7 @@ options = dict(perturbation_column="perturbation", min_genes=1, output_dir={str(
 for call in (
     lambda: normalize_total_log1p({str(path)!r}, verbose=False),
     lambda: quality_control_summary({str(path)!r}, **options),
-    lambda: quality_control_summary({str(path)!r}, force_streaming=True, **options),
+    lambda: quality_control_summary({str(packed)!r}, force_streaming=True, **options),
 ):
     try:
         call()

@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 from layouts import log_screen, write_h5ad
 
-from crispyx._io.in_place import changed_in_place, write_slots_in_place
+from crispyx._io.edits import replace_elements
+from crispyx._io.in_place import changed_in_place
 from crispyx._io.journal import journal_path, recover
 from crispyx._io.source import open_file
 from crispyx.errors import InputError, OutputBusyError
@@ -42,7 +43,7 @@ def test_entries_are_added_and_everything_else_stays(path: Path) -> None:
     before = anndata.read_h5ad(path)
     table = RNG.normal(size=(before.n_obs, 7)).astype(np.float32)
     params = {"variance": np.arange(3.0), "note": "text", "nested": {"n": 3}}
-    write_slots_in_place(path, {"obsm": {"X_pca": table}, "uns": {"pca": params}})
+    replace_elements(path, {"obsm/X_pca": table, "uns/pca": params})
     after = anndata.read_h5ad(path)
     np.testing.assert_array_equal(after.obsm["X_pca"], table)
     np.testing.assert_array_equal(after.uns["pca"]["variance"], params["variance"])
@@ -56,7 +57,7 @@ def test_an_entry_is_replaced_again_and_again(path: Path) -> None:
     n_obs = anndata.read_h5ad(path, backed="r").n_obs
     for n in (3, 50, 1, 20):
         table = RNG.normal(size=(n_obs, n))
-        write_slots_in_place(path, {"obsm": {"X_pca": table}})
+        replace_elements(path, {"obsm/X_pca": table})
         np.testing.assert_array_equal(anndata.read_h5ad(path).obsm["X_pca"], table)
 
 
@@ -79,7 +80,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     import numpy as np
-    from crispyx._io import in_place, journal
+    from crispyx._io import edits, in_place, journal
 
     path, moment = Path(sys.argv[1]), sys.argv[2]
     die = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
@@ -102,7 +103,7 @@ KILLED = """
         Path.unlink = lambda self, *args, **kwargs: (
             die() if self == journal.journal_path(path) else unlink(self, *args, **kwargs)
         )
-    in_place.write_slots_in_place(path, {"obsm": {"X_pca": np.ones((int(sys.argv[3]), 40))}})
+    edits.replace_elements(path, {"obsm/X_pca": np.ones((int(sys.argv[3]), 40))})
 """
 
 
@@ -129,7 +130,7 @@ def test_a_kill_leaves_the_old_file_or_a_journal_that_completes_it(
     assert not journal_path(path).exists()
     after = anndata.read_h5ad(path)
     assert (after.X != before.X).nnz == 0
-    write_slots_in_place(path, {"obsm": {"X_pca": np.zeros((before.n_obs, 2))}})
+    replace_elements(path, {"obsm/X_pca": np.zeros((before.n_obs, 2))})
     assert anndata.read_h5ad(path).obsm["X_pca"].shape == (before.n_obs, 2)
 
 
@@ -145,7 +146,7 @@ def test_a_journal_is_carried_out_as_often_as_needed(path: Path, tmp_path: Path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal, "_carry_out", keep)
-        write_slots_in_place(path, {"obsm": {"X_pca": np.ones((n_obs, 3))}})
+        replace_elements(path, {"obsm/X_pca": np.ones((n_obs, 3))})
     complete = digest(path)
     shutil.copy(kept, journal_path(path))
     recover(path)
@@ -163,7 +164,7 @@ def test_a_file_that_is_open_elsewhere_is_refused(path: Path) -> None:
         h5py.File(path, "r"),
         pytest.raises(OutputBusyError, match=r"screen\.h5ad.*open elsewhere"),
     ):
-        write_slots_in_place(path, {"uns": {"a": 1}})
+        replace_elements(path, {"uns/a": 1})
     assert leftovers(path) == []
 
 
@@ -171,7 +172,7 @@ def test_what_is_not_hdf5_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.h5ad"
     path.write_text("nothing")
     with pytest.raises(InputError, match=r"notes\.h5ad.*cannot be read as HDF5"):
-        write_slots_in_place(path, {"uns": {"a": 1}})
+        replace_elements(path, {"uns/a": 1})
     assert path.read_text() == "nothing"
 
 
@@ -179,7 +180,7 @@ def test_what_is_not_hdf5_is_refused(tmp_path: Path) -> None:
 def test_a_read_only_file_is_refused_by_name(path: Path) -> None:
     path.chmod(0o444)
     with pytest.raises(PermissionError, match=r"screen\.h5ad"):
-        write_slots_in_place(path, {"uns": {"a": 1}})
+        replace_elements(path, {"uns/a": 1})
 
 
 def test_a_full_disk_leaves_the_bytes_as_they_were(path: Path) -> None:
@@ -188,14 +189,14 @@ def test_a_full_disk_leaves_the_bytes_as_they_were(path: Path) -> None:
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from crispyx._io.in_place import write_slots_in_place
+        from crispyx._io.edits import replace_elements
         from crispyx.errors import DiskSpaceError
         path = Path(sys.argv[1])
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         limit = path.stat().st_size + 100_000
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         try:
-            write_slots_in_place(path, {"obsm": {"X_pca": np.ones((int(sys.argv[2]), 5_000))}})
+            replace_elements(path, {"obsm/X_pca": np.ones((int(sys.argv[2]), 5_000))})
         except DiskSpaceError as error:
             sys.exit("screen.h5ad" not in str(error))
         sys.exit("no error")

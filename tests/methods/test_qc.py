@@ -84,6 +84,12 @@ def path(tmp_path: Path, screen: Any) -> Path:
     return layouts.write_h5ad(tmp_path / "screen.h5ad", *screen)
 
 
+@pytest.fixture
+def packed(tmp_path: Path, screen: Any) -> Path:
+    """Return a file that must be decompressed, so that a scratch file pays."""
+    return layouts.write_h5ad(tmp_path / "screen.h5ad", *screen, compression="gzip")
+
+
 @pytest.mark.filterwarnings("ignore::crispyx.errors.CrispyxWarning")
 @given(
     data=labeled_counts(),
@@ -333,7 +339,7 @@ def test_namespace_writes_beside_the_input_and_returns_the_wrapper(
 
 
 def test_memory_mode_needs_no_streaming_and_small_budget_streams(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from crispyx.qc import plan
 
@@ -342,18 +348,15 @@ def test_memory_mode_needs_no_streaming_and_small_budget_streams(
     monkeypatch.setattr(
         plan, "ChunkCache", lambda *args, **kw: used.append(args[1]) or plain(*args, **kw)
     )
-    expected = summary(path)
+    expected = summary(packed)
     assert used == ["memory"]
     for budget, cache in ((21_000, "memmap"), (1 << 40, "memory")):
         monkeypatch.setattr(plan, "working_memory", lambda _, budget=budget: budget)
-        assert_same(summary(path), expected)
+        assert_same(summary(packed), expected)
         assert used[-1] == cache
 
 
-@pytest.mark.parametrize(("delta", "recounted"), [(0.0, "kept"), (1.0, "dropped")])
-def test_second_pass_visits_the_kept_or_the_dropped_cells_as_delta_says(
-    path: Path, monkeypatch: pytest.MonkeyPatch, delta: float, recounted: str
-) -> None:
+def passes_after_the_first(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     from crispyx.qc import summary as module
 
     visited = []
@@ -364,11 +367,58 @@ def test_second_pass_visits_the_kept_or_the_dropped_cells_as_delta_says(
         return plain(cache, engine, cells)
 
     monkeypatch.setattr(module, "count_expressed", recording)
-    result = summary(path, delta_threshold=delta)
-    first, second = visited
-    assert first is None
-    kept = result.cell_mask
-    np.testing.assert_array_equal(second, kept if recounted == "kept" else ~kept)
+    return visited
+
+
+@pytest.mark.parametrize(("delta", "recounted"), [(0.0, "kept"), (1.0, "dropped")])
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_second_pass_visits_the_kept_or_the_dropped_cells_as_delta_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, delta: float, recounted: str
+) -> None:
+    # "B" has 3 cells, of which one expresses too little: 2 are dropped after they were seen.
+    counts = np.ones((9, 4))
+    counts[4, 1:] = counts[8, 1:] = 0
+    labels = ["ctrl", "ctrl", "B", "B", "B", "A", "A", "A", "ctrl"]
+    path = layouts.write_h5ad(tmp_path / "in.h5ad", counts, labels, layout=layout)
+    visited = passes_after_the_first(monkeypatch)
+    result = quality_control_summary(
+        path,
+        perturbation_column=layouts.COLUMN,
+        min_genes=2,
+        min_cells_per_perturbation=3,
+        min_cells_per_gene=1,
+        delta_threshold=delta,
+    )
+    assert result.cell_mask.tolist() == [1, 1, 0, 0, 0, 1, 1, 1, 0]
+    assert result.gene_cell_counts.tolist() == [5, 5, 5, 5]
+    late = np.zeros(9, dtype=bool)
+    late[[2, 3]] = True
+    second = visited[-1]
+    if recounted == "kept":
+        np.testing.assert_array_equal(second, result.cell_mask)
+    else:
+        np.testing.assert_array_equal(second, ~result.cell_mask if layout == "csc" else late)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0])
+def test_one_pass_over_rows_is_enough_when_no_perturbation_shrinks_too_far(
+    path: Path, monkeypatch: pytest.MonkeyPatch, delta: float
+) -> None:
+    visited = passes_after_the_first(monkeypatch)
+    limits = {**LIMITS, "min_genes": 0, "min_cells_per_perturbation": 20}
+    result = quality_control_summary(
+        path, perturbation_column=layouts.COLUMN, delta_threshold=delta, **limits
+    )
+    assert not all(result.perturbation_keep.values())
+    assert visited == []
+
+
+def test_source_that_needs_no_decompressing_is_not_copied_to_a_scratch_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = summary(path)
+    monkeypatch.setattr("crispyx._io.chunk_cache.tempfile.TemporaryFile", None)
+    assert_same(summary(path, force_streaming=True, cache_mode="memmap"), expected)
 
 
 def test_large_csc_is_streamed_by_columns(
@@ -392,7 +442,7 @@ def test_budget_below_one_cell_is_an_error_that_names_the_floor(path: Path) -> N
 
 
 def test_scratch_file_is_removed_and_goes_where_settings_say(
-    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -406,9 +456,9 @@ def test_scratch_file_is_removed_and_goes_where_settings_say(
         return plain(dir=dir)
 
     monkeypatch.setattr(chunk_cache.tempfile, "TemporaryFile", recording)
-    summary(path, force_streaming=True, cache_mode="memmap", output_dir=tmp_path / "out")
+    summary(packed, force_streaming=True, cache_mode="memmap", output_dir=tmp_path / "out")
     monkeypatch.setattr(settings, "_scratch_dir", scratch)
-    summary(path, force_streaming=True, cache_mode="memmap")
+    summary(packed, force_streaming=True, cache_mode="memmap")
     assert folders == [tmp_path / "out", scratch]
     assert list(scratch.iterdir()) == []
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["crispyx_filtered.h5ad"]
@@ -572,14 +622,14 @@ def test_same_run_leaves_its_file_alone_and_others_do_not_get_it(
 
 
 def test_full_disk_is_seen_before_the_file_is_written(
-    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage:
         free = 100
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
     with pytest.raises(DiskSpaceError, match=r"crispyx_filtered\.h5ad' needs"):
-        summary(path, output_dir=tmp_path)
+        summary(packed, output_dir=tmp_path)
     with pytest.raises(DiskSpaceError, match=r"scratch_dir to another disk.*cache_mode='none'"):
-        summary(path, force_streaming=True)
+        summary(packed, force_streaming=True)
     assert [file.name for file in tmp_path.iterdir()] == ["screen.h5ad"]

@@ -14,7 +14,7 @@ from crispyx.plotting import (
     plot_qc_summary,
     plot_volcano,
 )
-from crispyx.plotting.style import offscreen, root_figure, save
+from crispyx.plotting.style import offscreen, root_figure, save_figure
 from crispyx.report import OutputFile, inline_svg
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def draw_pictures(analysis: Analysis, folder: OutputFolder) -> Pictures:
     fits_axes = offscreen(len(fitted), (SIZE[0] * len(fitted) / 2, 4.6))
     for axes, guide in zip(fits_axes, fitted, strict=True):
         guide_fit(analysis.scores, guide, ax=axes)
-    save(root_figure(fits_axes[0]), folder.path("plots/guide_fits.png"))
+    save_figure(root_figure(fits_axes[0]), folder.path("plots/guide_fits.png"))
     comparison_axes = offscreen(2, SIZE)
     guide_comparison(
         analysis.comparison,

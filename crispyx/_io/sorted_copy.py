@@ -1,0 +1,148 @@
+"""The slots of a data set with its cells in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from crispyx._io.compressed import CompressedStorage
+from crispyx._io.encode import create_array
+from crispyx._io.matrix import STREAM_VALUES
+from crispyx._io.rearranged import Rearranged
+from crispyx._io.record import write_record
+from crispyx._io.source import MatrixSource, sparse_form
+from crispyx._io.subset import nullable_strings
+from crispyx._io.writer import copy_slots, write_compressed, write_slots, write_uns
+
+BY_CELL = ("obs", "obsm", "obsp", "layers", "raw")
+
+
+def fill_sorted(
+    target: h5py.File,
+    source: MatrixSource,
+    order: np.ndarray,
+    *,
+    budget: int,
+    uns: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+) -> None:
+    """Write every slot but X with the cells in ``order``; layers and raw are streamed.
+
+    Parameters
+    ----------
+    target : h5py.File
+        The copy, with X in it.
+    source : MatrixSource
+        The input.
+    order : numpy.ndarray (n_cells,) int64
+        Old row of every new one.
+    budget : int
+        Bytes for one streamed matrix.
+    uns : mapping
+        Entries of uns that are added or replaced.
+    fingerprint : mapping
+        Identity of the result.
+    """
+    import anndata
+    from anndata.io import read_elem, write_elem
+
+    owner = source._owner
+    if not isinstance(owner, h5py.File):
+        with anndata.settings.override(remove_unused_categories=False):
+            write_slots(owner[order], target)
+    else:
+        copy_slots(owner, target, leave_out=BY_CELL)
+        with nullable_strings():
+            write_elem(target, "obs", read_elem(owner["obs"]).iloc[order])
+        for slot in ("obsm", "obsp"):
+            for name in owner.get(slot, ()):
+                value = _reordered(read_elem(owner[slot][name]), order)
+                write_elem(target[slot], name, value[:, order] if slot == "obsp" else value)
+        for name in owner.get("layers", ()):
+            where = f"{source.path} [layers/{name}]"
+            _write_matrix(owner["layers"][name], target["layers"], name, order, budget, where)
+        if "raw" in owner:
+            _write_raw(owner["raw"], target, order, budget, f"{source.path} [raw/X]")
+    for name, value in uns.items():
+        write_uns(target, name, value)
+    write_record(target, fingerprint)
+
+
+def places_of(order: np.ndarray) -> np.ndarray:
+    """Return the new row of every old one (n_cells,) int64."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
+def write_sorted_dense(source: Any, target: h5py.Dataset, order: np.ndarray, budget: int) -> None:
+    """Copy the rows of a dense matrix in another order: the input in passes, the output in turn."""
+    n_rows, n_columns = source.shape
+    row_bytes = max(1, n_columns * source.dtype.itemsize)
+    panel = int(min(n_rows, max(1, budget // (3 * row_bytes))))
+    step = max(1, STREAM_VALUES // max(1, n_columns))
+    place = places_of(order)
+    for first in range(0, n_rows, panel):
+        rows = np.empty((min(panel, n_rows - first), n_columns), dtype=source.dtype)
+        for start in range(0, n_rows, step):
+            new = place[start : start + step] - first
+            inside = (new >= 0) & (new < len(rows))
+            if inside.any():
+                rows[new[inside]] = source[start : start + step][inside]
+        target[first : first + len(rows)] = rows
+
+
+def _reordered(value: Any, order: np.ndarray) -> Any:
+    return value[order] if not hasattr(value, "iloc") else value.iloc[order]
+
+
+def _write_raw(
+    source: h5py.Group, target: h5py.File, order: np.ndarray, budget: int, where: str
+) -> None:
+    raw = target.create_group("raw")
+    for key, value in source.attrs.items():
+        raw.attrs[key] = value
+    for name in source:
+        if name == "X":
+            _write_matrix(source["X"], raw, "X", order, budget, where)
+        else:
+            source.copy(name, raw)
+
+
+def _write_matrix(
+    node: h5py.Group | h5py.Dataset,
+    parent: h5py.Group,
+    name: str,
+    order: np.ndarray,
+    budget: int,
+    where: str,
+) -> None:
+    if isinstance(node, h5py.Dataset):
+        target = create_array(parent, name, node.shape, node.dtype)
+        write_sorted_dense(node, target, order, budget)
+        return
+    if "indptr" not in node:
+        from anndata.io import read_elem, write_elem
+
+        write_elem(parent, name, _reordered(read_elem(node), order))
+        return
+    layout, shape = sparse_form(node, where)
+    storage = CompressedStorage(
+        node["data"],
+        node["indices"],
+        node["indptr"],
+        *(shape[::-1] if layout == "csc" else shape),
+        where,
+        layout,
+    )
+    matrix = Rearranged(
+        storage,
+        turned=layout == "csc",
+        place=places_of(order),
+        budget=budget,
+        max_major=storage.n_major,
+    )
+    write_compressed(parent, name, matrix.blocks(), matrix.n_values, shape, dtype=matrix.dtype)

@@ -1,0 +1,34 @@
+"""The same work on many items, shared among threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from crispyx._run.threads import resolve_threads
+
+T = TypeVar("T")
+
+
+def in_parallel(work: Callable[[T], None], items: Sequence[T]) -> None:
+    """Run ``work`` on every item; an error of one is raised when all threads have ended.
+
+    Worth its while where the work releases the interpreter lock: decompression, reads, kernels.
+    The number of threads follows ``settings.n_threads``.
+
+    Parameters
+    ----------
+    work : callable
+        Must not depend on the order of the items.
+    items : sequence
+        What it is called with.
+    """
+    n_threads = min(resolve_threads(), len(items))
+    if n_threads < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="crispyx-worker") as pool:
+        for _ in pool.map(work, items):
+            pass
