@@ -41,11 +41,17 @@ class ChosenRows(CompressedStorage):
         lengths = np.diff(whole.indptr)[chosen]
         self.indptr = np.concatenate([[0], np.cumsum(lengths)])
 
-    def _read(self, start: int, stop: int) -> CompressedBlock:
+    def minor_blocks(self, *, max_values: int) -> Iterator[np.ndarray]:
+        """Yield the positions alone; see :meth:`CompressedStorage.minor_blocks`."""
+        for start, stop in self._cuts(0, self.n_major, max_values, self.n_major):
+            yield self._read(start, stop, True).minor
+
+    def _read(self, start: int, stop: int, as_stored: bool) -> CompressedBlock:
         chosen = self._chosen[start:stop]
         breaks = np.flatnonzero(np.diff(chosen) > 1) + 1
         runs = np.split(chosen, breaks)
-        block = joined([self._whole._read(int(run[0]), int(run[-1]) + 1) for run in runs])
+        parts = [self._whole._read(int(run[0]), int(run[-1]) + 1, as_stored) for run in runs]
+        block = joined(parts)
         return CompressedBlock(start, stop, block.values, block.minor, block.ptr)
 
 
@@ -86,11 +92,19 @@ class ChosenColumns:
         )
 
     def blocks(
-        self, start: int, stop: int, *, max_values: int, max_major: int
+        self, start: int, stop: int, *, max_values: int, max_major: int, as_stored: bool = False
     ) -> Iterator[CompressedBlock]:
-        """Yield blocks of whole vectors; ``max_values`` bounds what is read of the whole matrix."""
-        blocks = self._whole.blocks(start, stop, max_values=max_values, max_major=max_major)
+        """Yield blocks of whole vectors; ``max_values`` bounds what is read of the whole matrix.
+
+        With ``as_stored`` the values keep their type.
+        """
+        blocks = self._whole.blocks(
+            start, stop, max_values=max_values, max_major=max_major, as_stored=as_stored
+        )
         for block in blocks:
+            if as_stored:
+                yield self._selected(block)
+                continue
             values, minor = np.empty_like(block.values), np.empty_like(block.minor)
             ptr = np.empty(block.n_major + 1, dtype=np.int64)
             kernel.select_minor(
@@ -109,6 +123,13 @@ class ChosenColumns:
             yield CompressedBlock(
                 block.start, block.stop, values[:end].copy(), minor[:end].copy(), ptr
             )
+
+    def _selected(self, block: CompressedBlock) -> CompressedBlock:
+        """Return the chosen columns of a block of values of any type."""
+        position = self._position[block.minor]
+        used = position >= 0
+        ptr = np.concatenate([[0], np.cumsum(used)])[block.ptr]
+        return CompressedBlock(block.start, block.stop, block.values[used], position[used], ptr)
 
 
 class ChosenArray:

@@ -13,8 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.dense import DenseStorage
-from crispyx._io.matrix import STREAM_VALUES
+from crispyx._io.matrix import STREAM_VALUES, Storage
 from crispyx._kernels import rearrange as kernel
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.budget import require
@@ -50,7 +49,7 @@ class Rearranged:
 
     def __init__(
         self,
-        storage: CompressedStorage | DenseStorage,
+        storage: Storage,
         *,
         turned: bool,
         place: np.ndarray | None,

@@ -110,7 +110,9 @@ def resolve_target(data: Any) -> Target:
 
 def _elements(slots: Slots) -> dict[str, Any]:
     return {
-        f"{slot}/{name}": value for slot, entries in slots.items() for name, value in entries.items()
+        f"{slot}/{name}": value
+        for slot, entries in slots.items()
+        for name, value in entries.items()
     }
 
 
