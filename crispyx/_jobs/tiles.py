@@ -118,3 +118,16 @@ class TileStore:
     def _offset(self, unit: int) -> int:
         genes = min(unit * self.width, self.n_genes)
         return genes * self.n_groups * sum(kind.itemsize for kind in self.fields.values())
+
+
+class HeldTile(TileStore):
+    """The tile of a result that is one unit, kept in memory: nothing is written twice."""
+
+    def append(self, tile: Mapping[str, np.ndarray]) -> None:
+        """Keep the tile."""
+        self._tile = tile
+        self.done += 1
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return groups ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
+        return self._tile[name][start:stop]

@@ -17,7 +17,7 @@ from crispyx._jobs.driver import run_units
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.partial import PartialUnit
 from crispyx._jobs.plan import BLOCK_VALUES, BYTES_PER_GROUPED, BYTES_PER_READ, MAX_WIDTH
-from crispyx._jobs.tiles import TileStore
+from crispyx._jobs.tiles import HeldTile, TileStore
 from crispyx._run.budget import require, working_memory
 from crispyx._run.fingerprint import fingerprint
 from crispyx._run.lock import writer_lock
@@ -120,7 +120,8 @@ def _compute(
 ) -> None:
     shape = (job.members.n_groups, totals.source.shape[1])
     checkpoint = Checkpoint(output, identity, -(-shape[1] // width), None)
-    store = TileStore(output, {"total": job.counts.dtype}, shape, width, checkpoint)
+    kind = HeldTile if width == shape[1] else TileStore
+    store = kind(output, {"total": job.counts.dtype}, shape, width, checkpoint)
     unit = PartialUnit(output, identity)
     if not running.resume:
         unit.remove()
