@@ -1,8 +1,8 @@
 """crispyx: streaming analysis of single-cell CRISPR screens, on files larger than memory.
 
 The namespaces hold the everyday functions: ``cx.gd`` guide assignment, ``cx.pp`` quality control
-and normalization, ``cx.pb`` pseudobulk profiles, ``cx.tl`` differential expression, ``cx.pl`` plots,
-``cx.datasets`` example screens.
+and normalization, ``cx.pb`` pseudobulk profiles, ``cx.tl`` differential expression, ``cx.pl``
+plots, ``cx.datasets`` example screens.
 """
 
 from __future__ import annotations

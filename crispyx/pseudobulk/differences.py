@@ -42,6 +42,7 @@ class Differences:
 
     @property
     def n_batches(self) -> int:
+        """Number of batches."""
         return len(self.batches.names)
 
     @property

@@ -240,9 +240,7 @@ def _effects_of_screen(
         return run(source, job, running)
 
 
-def effects_job(
-    source: Any, found: Differences, method: ProfileMethod, layer: str | None
-) -> Job:
+def effects_job(source: Any, found: Differences, method: ProfileMethod, layer: str | None) -> Job:
     """Return the job whose result holds the effects of all perturbations, within batches if any."""
     engine = settings.engine
     baseline = method.baseline_count

@@ -84,9 +84,7 @@ def run(source: MatrixSource, job: Job, running: Running) -> AnnData:
         See the message: it names the place and the way out.
     """
     engine = settings.engine
-    output = output_of(
-        source, job.kind, running.output_path, running.output_dir, running.data_name
-    )
+    output = output_of(source, job.kind, running.output_path, running.output_dir, running.data_name)
     identity = fingerprint(job.kind, source.identity(), {**job.parameters, "engine": engine})
     if can_reuse(output, identity, force=running.force):
         return AnnData(output)
