@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from crispyx.data import AnnData
     from crispyx.de import RankGenesGroupsResult
@@ -292,6 +293,21 @@ class _ToolsNamespace:
             force=force,
             **kwargs,
         )
+
+    def guide_concordance(
+        self,
+        result: RankGenesGroupsResult,
+        guide_to_target: Mapping[str, str],
+        *,
+        alpha: float = 0.05,
+    ) -> pd.DataFrame:
+        """Compare the effects of the guides of each target, pair by pair.
+
+        See :func:`crispyx.de.guide_concordance`.
+        """
+        from crispyx.de import guide_concordance
+
+        return guide_concordance(result, guide_to_target, alpha=alpha)
 
 
 class _PlottingNamespace:
