@@ -300,6 +300,7 @@ class _ToolsNamespace:
         guide_to_target: Mapping[str, str],
         *,
         alpha: float = 0.05,
+        per: Literal["pair", "target"] = "pair",
     ) -> pd.DataFrame:
         """Compare the effects of the guides of each target, pair by pair.
 
@@ -307,7 +308,7 @@ class _ToolsNamespace:
         """
         from crispyx.de import guide_concordance
 
-        return guide_concordance(result, guide_to_target, alpha=alpha)
+        return guide_concordance(result, guide_to_target, alpha=alpha, per=per)
 
 
 class _PlottingNamespace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,8 +20,9 @@ def guide_concordance(
     guide_to_target: Mapping[str, str],
     *,
     alpha: float = 0.05,
+    per: Literal["pair", "target"] = "pair",
 ) -> pd.DataFrame:
-    r"""Compare the effects of the guides of each target, pair by pair.
+    """Compare the effects of the guides of each target, pair by pair.
 
     Two guides of one target that do the same agree in the direction and the order of their fold
     changes and share significant genes. What one guide does alone is likely off target, and a guide
@@ -35,27 +36,34 @@ def guide_concordance(
         Target of each guide; guides of the result that are missing in it are left out.
     alpha : float
         Genes with an adjusted p below it count as significant.
+    per : {"pair", "target"}
+        One row per pair of guides of one target, or per target.
 
     Returns
     -------
     pandas.DataFrame
-        One row per pair of guides of one target, in the order of the result. ``target``,
+        Per pair, in the order of the result: ``target``,
         ``guide_1``, ``guide_2``; ``n_genes`` tested in both; ``spearman``, the rank correlation of
         their fold changes; ``n_significant_1``, ``n_significant_2``, ``n_shared`` significant
         genes; ``jaccard`` of these; ``sign_agreement``, the fraction of genes significant in at
         least one of both whose statistics have the same sign; ``pvalue_shared``, the
-        hypergeometric probability of sharing as many or more by chance. NaN where a quantity has no
-        value. Targets with one guide have no row.
+        hypergeometric probability of sharing as many or more by chance. Per target (the index):
+        ``n_guides``; medians over its pairs of ``spearman``, ``jaccard`` and ``sign_agreement``;
+        ``n_significant_any``, ``n_significant_two`` and ``n_significant_all``, the genes
+        significant in one, two and all of its guides or more. NaN where a quantity has no value.
+        Targets with one guide have no row.
 
     Raises
     ------
     InputError
-        No target has two guides in the result; ``alpha`` outside (0, 1].
+        No target has two guides in the result; ``alpha`` outside (0, 1]; another ``per``.
     """
     import pandas as pd
 
     if not 0 < alpha <= 1:
         raise InputError(f"alpha is {alpha!r}; give a number above 0 and up to 1")
+    if per not in ("pair", "target"):
+        raise InputError(f"per is {per!r}; choose 'pair' or 'target'")
     rows_of: dict[str, list[int]] = {}
     for row, guide in enumerate(result.groups):
         if guide in guide_to_target:
@@ -76,7 +84,22 @@ def guide_concordance(
         }
         for target, first, second in pairs
     ]
-    return pd.DataFrame(tables)
+    of_pairs = pd.DataFrame(tables)
+    if per == "pair":
+        return of_pairs
+    of_pairs = of_pairs.groupby("target", sort=False)
+    medians = of_pairs[["spearman", "jaccard", "sign_agreement"]].median()
+    counts = {target: _guides_per_gene(result, rows_of[target], alpha) for target in medians.index}
+    return pd.DataFrame(counts).T.join(medians).rename_axis("target")
+
+
+def _guides_per_gene(
+    result: RankGenesGroupsResult, rows: list[int], alpha: float
+) -> dict[str, int]:
+    n_significant = (result.pvalues_adj[rows] < alpha).sum(axis=0)
+    least = {"any": 1, "two": 2, "all": len(rows)}
+    found = {f"n_significant_{k}": int(np.sum(n_significant >= n)) for k, n in least.items()}
+    return {"n_guides": len(rows), **found}
 
 
 def _agreement(
