@@ -298,18 +298,15 @@ resume, force
     -----
     Reference: ``reference.pseudobulk``.
     """
-    notes: dict[str, Any] = {"method": method}
-    if method == "mean_log1p":
-        transforms, baseline = MEAN_OF_LOGS, None
-    elif method == "log_mean":
-        transforms, baseline = LOG_OF_MEAN, positive("baseline_count", baseline_count)
-        notes["baseline_count"] = baseline
-    else:
+    if method not in ("mean_log1p", "log_mean"):
         raise InputError(f"method is {method!r}; choose 'mean_log1p' or 'log_mean'")
+    notes: dict[str, Any] = {"method": method}
+    if method == "log_mean":
+        notes["baseline_count"] = positive("baseline_count", baseline_count)
     profile = ProfileMethod(
         "normalized_effects",
-        transforms,
-        baseline,
+        LOG_OF_MEAN if method == "log_mean" else MEAN_OF_LOGS,
+        notes.get("baseline_count"),
         "perturbation_profile",
         "control_profile",
         notes,
