@@ -11,6 +11,7 @@ import numpy as np
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import MatrixSource, MatrixSummary
 from crispyx._jobs.partial import PartialUnit
+from crispyx._kernels.compressed import inspect_values
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.prefetch import prefetch
 from crispyx._stats.pseudobulk import Members, Transform, add_cells, add_genes
@@ -20,6 +21,7 @@ from crispyx.settings import Engine
 
 LARGEST_COUNT = 2**53  # float64 holds every whole number up to here
 LARGEST_TOTAL = 2**63
+GAP = 4096  # cells in no group that are worth not reading
 
 
 class _FractionError(Exception):
@@ -44,8 +46,8 @@ class Totals:
     engine, n_threads, max_cells
         How the work is done; ``max_cells`` vectors of the stored axis are read at a time at most.
     holds_counts : bool
-        No value seen so far is a fraction. Decided on the whole matrix: the first fraction starts a
-        pass over.
+        No value seen so far is a fraction. Decided on all cells that belong to a group: the first
+        fraction starts a pass over.
     """
 
     source: MatrixSource
@@ -127,7 +129,7 @@ class Totals:
         summary = self.source.empty_summary()
 
         # Nothing is saved on an interruption: it may come between an addition and its being noted.
-        with closing(prefetch(self._blocks(summary, done))) as blocks:
+        with closing(prefetch(self._blocks_of_members(summary, done))) as blocks:
             for block in blocks:
                 self._check(block, summary)
                 add_cells(
@@ -181,6 +183,19 @@ class Totals:
         self._decided = True
         return summary.library_sizes
 
+    def _blocks_of_members(
+        self, summary: MatrixSummary, start: int
+    ) -> Generator[CompressedBlock, None, None]:
+        """Yield the cells from ``start`` on, but for long stretches of cells that are in no group.
+
+        In a file sorted by perturbation a few perturbations are a few stretches.
+        """
+        cells = start + np.flatnonzero(self.members.membership.used_cells[start:])
+        ends = np.flatnonzero(np.diff(cells) > GAP)
+        firsts, lasts = np.append(cells[:1], cells[ends + 1]), np.append(cells[ends], cells[-1:])
+        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+            yield from self._blocks(summary, first, last + 1)
+
     def _blocks(
         self, summary: MatrixSummary, start: int, stop: int | None = None
     ) -> Generator[CompressedBlock, None, None]:
@@ -188,18 +203,34 @@ class Totals:
         yield from self.source.native_blocks(summary, start=start, stop=stop, max_major=most)
 
     def _check(self, block: CompressedBlock, summary: MatrixSummary) -> None:
-        """Raise unless the values seen are what the transform is for."""
-        if self.otherwise is None:
-            self.source.require_counts(summary, self.what)
-        else:
-            require_nonnegative(self.source, summary, self.what)
-            if self.holds_counts and summary.fractional is not None:
+        """Raise unless the values of all cells that belong to a group are fit for the transform."""
+        if summary.offending is not None:
+            seen = self._seen_in_members(block)
+            if self.otherwise is None:
+                self.source.require_counts(seen, self.what)
+            require_nonnegative(self.source, seen, self.what)
+            if self.holds_counts and seen.fractional is not None:
                 raise _FractionError
         if self.transform.whole and block.values.max(initial=0) >= LARGEST_COUNT:
             raise InputError(
                 f"{self.source.where} holds {block.values.max():g}, above 2^53: not a count that "
                 f"{self.what} can add exactly"
             )
+
+    def _seen_in_members(self, block: CompressedBlock) -> MatrixSummary:
+        """Return the first offending values of a block, cells in no group left out."""
+        used = self.members.membership.used_cells
+        if self.source.layout == "csc":
+            inside = used[block.minor]
+        else:
+            inside = np.repeat(used[block.start : block.stop], np.diff(block.ptr))
+        places = np.flatnonzero(inside)
+        _, negative, fractional, _ = inspect_values(block.values[places])
+        seen = MatrixSummary(np.empty(0))
+        for name, place in (("negative", negative), ("fractional", fractional)):
+            if place >= 0:
+                setattr(seen, name, self.source.entry(block, int(places[place])))
+        return seen
 
     def _check_totals(self, summary: MatrixSummary) -> None:
         times = int(self.members.times.max(initial=1))

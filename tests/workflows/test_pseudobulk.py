@@ -373,9 +373,10 @@ def test_values_that_are_no_counts(layout: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
-def test_fraction_in_the_last_cell_decides_for_all(layout, tmp_path, small_reads) -> None:
+def test_fraction_in_the_last_cell_of_a_group_decides_for_all(layout, tmp_path, small_reads) -> None:
     values, labels = count_screen()
-    values[-1, -1] = 0.5
+    assert labels[-2] is not None
+    values[-2, -1] = 0.5
     path = write_h5ad(tmp_path / "screen.h5ad", values, labels, layout=layout, dtype="f8")
     with pytest.warns(CrispyxWarning, match="does not hold counts"):
         found = tables("average_log_expression", path, tmp_path / "result.h5ad")
@@ -441,3 +442,43 @@ def test_replicate_profiles_of_a_real_screen_add_up(data_dir: Path, tmp_path: Pa
     assert found.X.sum() == total
     assert found.obs["n_cells"].sum() == 16_192
     assert set(found.obs["bio_rep"]) == {"rep_1", "rep_2", "rep_3"}
+
+
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_cells_of_no_group_decide_nothing(layout: str, tmp_path: Path) -> None:
+    values, labels = count_screen()
+    expected = tables(
+        "average_log_expression",
+        write_h5ad(tmp_path / "screen.h5ad", values, labels, layout=layout),
+        tmp_path / "result.h5ad",
+    )
+    values[3, 5] = 0.5  # a cell without a label
+    assert labels[3] is None
+    path = write_h5ad(tmp_path / "screen.h5ad", values, labels, layout=layout, dtype="f8")
+    found = tables("average_log_expression", path, tmp_path / "result.h5ad")
+    assert_same_bits(found, expected)
+    tables("sum", path, tmp_path / "result.h5ad")
+
+
+@pytest.mark.parametrize("layout", ["csr", "dense"])
+def test_few_perturbations_of_a_sorted_file_are_read_alone(
+    layout: str, tmp_path: Path, monkeypatch
+) -> None:
+    values, labels = count_screen()
+    order = np.argsort([label or "zzz" for label in labels], kind="stable")
+    values, labels = values[order], [labels[i] for i in order]
+    path = write_h5ad(tmp_path / "screen.h5ad", values, labels, layout=layout)
+    options = {"perturbations": ["GATA1"], "control_label": "control"}
+    expected = tables("pseudobulk", path, tmp_path / "result.h5ad", **options)
+    read: list[int] = []
+    blocks = MatrixSource.native_blocks
+
+    def watched(self, *rest, **more):
+        for block in blocks(self, *rest, **more):
+            read.extend(range(block.start, block.stop))
+            yield block
+
+    monkeypatch.setattr(MatrixSource, "native_blocks", watched)
+    monkeypatch.setattr(totals, "GAP", 2)
+    assert_same_bits(tables("pseudobulk", path, tmp_path / "result.h5ad", **options), expected)
+    assert {labels[i] for i in read} == {"GATA1", "control"}
