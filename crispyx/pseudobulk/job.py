@@ -126,7 +126,7 @@ def _compute(
     try:
         run_units(
             store,
-            partial(totals.panels, partial=unit, save=store.save),
+            partial(totals.panels, partial=unit),
             lambda total: {"total": total},
             resume=running.resume,
             label=job.kind,

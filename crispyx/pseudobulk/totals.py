@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -73,7 +73,7 @@ class Totals:
             self._library_sizes()
 
     def panels(
-        self, width: int, start: int, partial: PartialUnit, save: Callable[[], None]
+        self, width: int, start: int, partial: PartialUnit
     ) -> Generator[np.ndarray, None, None]:
         """Yield the totals (n_groups, width) of ``width`` genes after the other.
 
@@ -85,8 +85,6 @@ class Totals:
             First gene.
         partial : PartialUnit
             Keeps a panel that takes long.
-        save : callable
-            Notes that the run can be continued.
         """
         n_genes = self.source.shape[1]
         for begin in range(start, n_genes, width):
@@ -94,12 +92,10 @@ class Totals:
             if self.source.layout == "csc":
                 yield self._by_genes(begin, stop)
             else:
-                yield self._by_cells(begin, stop, partial, save)
+                yield self._by_cells(begin, stop, partial)
                 partial.remove()
 
-    def _by_cells(
-        self, begin: int, stop: int, partial: PartialUnit, save: Callable[[], None]
-    ) -> np.ndarray:
+    def _by_cells(self, begin: int, stop: int, partial: PartialUnit) -> np.ndarray:
         while True:
             totals = np.zeros((self.members.n_groups, stop - begin), dtype=self.transform.dtype)
             state = partial.load(totals)
@@ -109,7 +105,7 @@ class Totals:
             else:
                 totals[...] = 0
             try:
-                self._add_cells(totals, begin, done, partial, save)
+                self._add_cells(totals, begin, done, partial)
             except _FractionError:
                 self.holds_counts = False
                 partial.remove()
@@ -117,14 +113,7 @@ class Totals:
             self._decided = True
             return totals
 
-    def _add_cells(
-        self,
-        totals: np.ndarray,
-        begin: int,
-        done: int,
-        partial: PartialUnit,
-        save: Callable[[], None],
-    ) -> None:
+    def _add_cells(self, totals: np.ndarray, begin: int, done: int, partial: PartialUnit) -> None:
         n_genes = self.source.shape[1]
         summary = self.source.empty_summary()
 
@@ -144,7 +133,6 @@ class Totals:
                     self.n_threads,
                 )
                 if partial.due:
-                    save()
                     state = {"cells": block.stop, "holds_counts": self.holds_counts}
                     partial.save({"gene": begin, **state}, totals)
         self._check_totals(summary)

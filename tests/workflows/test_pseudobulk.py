@@ -373,7 +373,9 @@ def test_values_that_are_no_counts(layout: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
-def test_fraction_in_the_last_cell_of_a_group_decides_for_all(layout, tmp_path, small_reads) -> None:
+def test_fraction_in_the_last_cell_of_a_group_decides_for_all(
+    layout, tmp_path, small_reads
+) -> None:
     values, labels = count_screen()
     assert labels[-2] is not None
     values[-2, -1] = 0.5
