@@ -61,7 +61,12 @@ class BuildKernels(build_ext):
 
 
 kernels = [
-    Extension(f"crispyx._kernels.{path.stem}", [path.as_posix()], depends=["setup.py"])
+    Extension(
+        f"crispyx._kernels.{path.stem}",
+        [path.as_posix()],
+        include_dirs=["crispyx/_kernels"],
+        depends=["setup.py"],
+    )
     for path in sorted(Path("crispyx/_kernels").glob("*.pyx"))
 ]
 

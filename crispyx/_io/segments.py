@@ -17,14 +17,17 @@ from typing import BinaryIO
 import numpy as np
 
 from crispyx._kernels import compressed as kernel
-from crispyx._kernels.layout import CompressedBlock
+from crispyx._kernels.layout import CompressedBlock, Pieces
 
 MAX_SEGMENT_MAJOR = 1 << 16
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """One segment; with a scratch file ``values`` and ``offsets`` are (position, dtype) in it."""
+    """One segment: its places in ``values`` and ``offsets``, which segments may share.
+
+    With a scratch file these two are (position, dtype) in it.
+    """
 
     first_major: int
     ptr: np.ndarray
@@ -54,9 +57,11 @@ class SegmentStore:
     @property
     def n_values(self) -> int:
         """Number of values kept so far."""
-        return sum(int(segment.ptr[-1]) for segment in self._segments)
+        return sum(int(segment.ptr[-1] - segment.ptr[0]) for segment in self._segments)
 
-    def append(self, block: CompressedBlock, use_major: np.ndarray | None = None) -> None:
+    def append(
+        self, block: CompressedBlock, use_major: np.ndarray | None = None, n_threads: int = 1
+    ) -> None:
         """Turn a block of at most 65,536 major vectors around and keep it.
 
         Parameters
@@ -65,27 +70,42 @@ class SegmentStore:
             The next vectors.
         use_major : numpy.ndarray (block.n_major,) bool or None
             Vectors to keep.
+        n_threads : int
+            Segments that are made of it, each by a thread of its own.
         """
         if use_major is None:
             use_major = np.ones(block.n_major, dtype=bool)
-        ptr = np.empty(self.n_minor + 1, dtype=np.int64)
-        values = np.empty_like(block.values)
-        offsets = np.empty(len(values), dtype=np.uint16)
-        kernel.scatter_segment(
-            block.values, block.minor, block.ptr, use_major.view(np.uint8), ptr, values, offsets
-        )
-        kept = int(ptr[-1])
-        self._segments.append(
-            _Segment(block.start, ptr, self._keep(values[:kept]), self._keep(offsets[:kept]))
-        )
+        shares = np.linspace(0, block.ptr[-1], n_threads + 1)[1:-1]
+        edges = np.unique([0, *np.searchsorted(block.ptr, shares), block.n_major])
+        ptr = np.empty((len(edges) - 1, self.n_minor + 1), dtype=np.int64)
+        place = block.values, block.minor, block.ptr, use_major.view(np.uint8), edges, ptr
+        n_kept = kernel.count_segments(*place, n_threads)
+        values = np.empty(n_kept, dtype=block.values.dtype)
+        offsets = np.empty(n_kept, dtype=np.uint16)
+        kernel.fill_segments(*place, values, offsets, n_threads)
+        kept = self._keep(values), self._keep(offsets)
+        for first, pointers in zip(edges[:-1], ptr, strict=True):
+            self._segments.append(_Segment(block.start + int(first), pointers, *kept))
+
+    def pieces(self, start: int, stop: int) -> Pieces:
+        """Return minor vectors ``start`` to ``stop`` as one piece per segment."""
+        dtype = self._common_dtype()
+        values, major = [], []
+        ptr = np.empty((len(self._segments), stop - start + 1), dtype=np.int64)
+        for pointers, segment in zip(ptr, self._segments, strict=True):
+            begin, end = int(segment.ptr[start]), int(segment.ptr[stop])
+            pointers[:] = segment.ptr[start : stop + 1] - begin
+            values.append(self._slice(segment.values, begin, end).astype(dtype, copy=False))
+            major.append(self._slice(segment.offsets, begin, end))
+        first = np.array([segment.first_major for segment in self._segments], dtype=np.int64)
+        return Pieces(start, stop, values, major, ptr, first)
 
     def block(self, start: int, stop: int) -> CompressedBlock:
         """Return minor vectors ``start`` to ``stop``; their ``minor`` is the major position."""
         counts = np.zeros(stop - start, dtype=np.int64)
-        dtype = np.dtype(np.float32)
         for segment in self._segments:
             counts += np.diff(segment.ptr[start : stop + 1])
-            dtype = np.promote_types(dtype, _dtype(segment.values))
+        dtype = self._common_dtype()
         ptr = np.concatenate([[0], np.cumsum(counts)])
         values = np.empty(ptr[-1], dtype=dtype)
         major = np.empty(ptr[-1], dtype=np.int32)
@@ -111,11 +131,13 @@ class SegmentStore:
         if self._scratch is not None:
             self._scratch.close()
 
+    def _common_dtype(self) -> np.dtype:
+        kinds = {_dtype(segment.values) for segment in self._segments}
+        return np.result_type(np.float32, *kinds)
+
     def _keep(self, array: np.ndarray) -> np.ndarray | tuple[int, np.dtype]:
         if self._scratch is None:
-            return (
-                array.copy() if array.base is not None and len(array) < len(array.base) else array
-            )
+            return array
         position = self._scratch.seek(0, 2)
         array.tofile(self._scratch)
         self._scratch.flush()

@@ -39,6 +39,8 @@ class MatrixSummary:
         Sum of each cell's values, summed in gene order.
     fractional, negative : tuple (cell, gene, value) or None
         The first value that is not a whole number, and the first below zero, in storage order.
+    stored_zeros : bool
+        Zeros stand among the stored values.
     complete : bool
         The whole matrix has been seen.
     """
@@ -46,6 +48,7 @@ class MatrixSummary:
     library_sizes: np.ndarray
     fractional: tuple[int, int, float] | None = None
     negative: tuple[int, int, float] | None = None
+    stored_zeros: bool = False
     complete: bool = False
 
     @property
@@ -147,6 +150,7 @@ class MatrixSource:
         stop: int | None = None,
         max_values: int = READ_VALUES,
         max_major: int = MAX_SEGMENT_MAJOR,
+        n_threads: int = 1,
     ) -> Iterator[CompressedBlock]:
         """Yield checked blocks along the stored axis: rows, or columns of a CSC matrix.
 
@@ -158,6 +162,8 @@ class MatrixSource:
             Range of the stored axis.
         max_values, max_major : int
             Bounds of one block in values and vectors.
+        n_threads : int
+            Threads that add up the library sizes of rows.
 
         Raises
         ------
@@ -166,7 +172,7 @@ class MatrixSource:
         """
         stop = self.storage.n_major if stop is None else stop
         for block in self.storage.blocks(start, stop, max_values=max_values, max_major=max_major):
-            self._inspect(block, summary)
+            self._inspect(block, summary, n_threads)
             yield block
         if summary is not None and start == 0 and stop == self.storage.n_major:
             summary.complete = True
@@ -200,8 +206,10 @@ class MatrixSource:
         finally:
             store.close()
 
-    def _inspect(self, block: CompressedBlock, summary: MatrixSummary | None) -> None:
-        nonfinite, negative, fractional, _ = kernel.inspect_values(block.values)
+    def _inspect(
+        self, block: CompressedBlock, summary: MatrixSummary | None, n_threads: int
+    ) -> None:
+        nonfinite, negative, fractional, zero = kernel.inspect_values(block.values)
         if nonfinite >= 0:
             cell, gene = self._place(block, nonfinite)
             raise InputError(
@@ -212,6 +220,7 @@ class MatrixSource:
             )
         if summary is None:
             return
+        summary.stored_zeros |= zero >= 0
         if fractional >= 0 and summary.fractional is None:
             summary.fractional = self.entry(block, fractional)
         if negative >= 0 and summary.negative is None:
@@ -220,7 +229,10 @@ class MatrixSource:
             normalize_kernel.add_column_totals(block.values, block.minor, summary.library_sizes)
         else:
             normalize_kernel.add_row_totals(
-                block.values, block.ptr, summary.library_sizes[block.start : block.stop], 1
+                block.values,
+                block.ptr,
+                summary.library_sizes[block.start : block.stop],
+                n_threads,
             )
 
     def entry(self, block: CompressedBlock, position: int) -> tuple[int, int, float]:

@@ -10,9 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from crispyx._io.atomic import atomic_path
+from crispyx._io.atomic import atomic_path, commit
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.encode import create_compressed, start_file, write_pointers, write_value
+from crispyx._io.tables import TABLES
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError
 
@@ -35,6 +36,27 @@ def new_h5ad(output: Path) -> Iterator[h5py.File]:
     ):
         start_file(file)
         yield file
+
+
+@contextmanager
+def completed_h5ad(work: Path, output: Path) -> Iterator[h5py.File]:
+    """Yield the file of tables at ``work`` as AnnData to complete; it is then renamed ``output``.
+
+    What an interrupted attempt added is removed first.
+
+    Raises
+    ------
+    DiskSpaceError
+        The disk is full.
+    """
+    with reporting_full_disk(output.parent, str(output)):
+        with h5py.File(work, "r+") as file:
+            for name in set(file) - {TABLES}:
+                del file[name]
+            start_file(file)
+            yield file
+            del file[TABLES]
+        commit(work, output)
 
 
 def copy_slots(source: h5py.File, target: h5py.File, leave_out: Iterable[str] = ()) -> None:

@@ -13,7 +13,8 @@ from crispyx._io.atomic import write_text
 from crispyx._run.fingerprint import difference, to_json
 from crispyx.errors import CheckpointError, InputError
 
-MIN_SECONDS = 1.0  # between two checkpoints, when the caller leaves the interval open
+# Between two checkpoints, when the caller leaves the interval open: each waits for the disk.
+MIN_SECONDS = 10.0
 
 
 class Checkpoint:
@@ -29,7 +30,7 @@ class Checkpoint:
         Units of work in all.
     interval : int or None
         Units between two checkpoints. None takes 1 below 100 units, 10 below 1,000 and 50 above,
-        and no more than one checkpoint a second.
+        and no more than one checkpoint in ten seconds.
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from crispyx.errors import InputError
 from crispyx.settings import settings
 
 BYTES_PER_OFFSET = 2  # of one non-zero of the turned matrix, beside its value
+BYTES_PER_INDEX = 4  # of one non-zero of the stored matrix, beside its value
 BYTES_PER_GROUPED = 20  # a non-zero of a block: value and cell, the grouped copy, sort scratch
 BYTES_PER_READ = 40  # a value being read: stored, converted, turned around
 BLOCK_VALUES = 4_000_000
@@ -31,10 +32,13 @@ class Plan:
         Genes of a block.
     scratch_dir : pathlib.Path or None
         Where the turned matrix goes; None is memory.
+    in_place : bool
+        A CSR matrix in one piece may be left where it is: memory holds all of it.
     """
 
     width: int
     scratch_dir: Path | None
+    in_place: bool = False
 
 
 def plan_genes(
@@ -75,7 +79,7 @@ def plan_genes(
     n_groups = len(screen.groups) + 1
     stored = source.storage.n_stored
     budget = working_memory(memory_limit_gb)
-    per_gene = bytes_per_value * stored // n_genes + 8 * n_groups + bytes_per_result * n_groups
+    per_gene = bytes_per_value * stored // n_genes + 16 * n_groups + bytes_per_result * n_groups
     fixed = BYTES_PER_READ * min(READ_VALUES, stored) + 24 * n_cells
     require(
         fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations"
@@ -83,7 +87,10 @@ def plan_genes(
     per_turned = BYTES_PER_OFFSET + (8 if source.dtype == np.float64 else 4)
     turned = 0 if source.layout == "csc" else per_turned * stored
     in_memory = fixed + turned + per_gene <= budget
-    left = budget - fixed - (turned if in_memory else 0)
+    # Pages of a mapped file count as memory of the process as well.
+    untouched = (source.dtype.itemsize + BYTES_PER_INDEX) * stored + 4 * n_groups * n_genes
+    in_place = source.layout == "csr" and fixed + untouched + per_gene <= budget
+    left = budget - fixed - max(untouched if in_place else 0, turned if in_memory else 0)
     if width is not None and width < 1:
         raise InputError(f"chunk_size is {width}; give a whole number of genes >= 1 or None")
     if width is None:
@@ -96,4 +103,4 @@ def plan_genes(
         require_space(
             scratch, turned, f"the scratch file of {source.where}", "crispyx.settings.scratch_dir"
         )
-    return Plan(width=width, scratch_dir=scratch)
+    return Plan(width=width, scratch_dir=scratch, in_place=in_place)

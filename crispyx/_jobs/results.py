@@ -1,4 +1,4 @@
-"""Result files: perturbations x genes tables, written in strips of perturbations."""
+"""Result files: perturbations x genes tables, those of the work file and what follows from them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from crispyx._io.encode import write_frame, write_value
+from crispyx._io.encode import create_array, write_frame, write_value
 from crispyx._io.record import write_record
 from crispyx._io.scanpy_format import write_rank_genes_groups
-from crispyx._io.writer import new_h5ad
+from crispyx._io.tables import TABLES
+from crispyx._io.writer import completed_h5ad
 from crispyx._jobs.screen import Screen
 from crispyx._jobs.tiles import TileStore
 
@@ -72,10 +73,12 @@ def write_result(
         Entry of uns that repeats the tables in scanpy's layout.
     """
     shape = (store.n_groups, store.n_genes)
-    with new_h5ad(output) as file:
+    with completed_h5ad(store.work_path, output) as file:
         for path, column in {"X": x, **{f"layers/{k}": v for k, v in layers.items()}}.items():
-            table = file.create_dataset(path, shape=shape, dtype=column.dtype)
-            table.attrs["encoding-type"], table.attrs["encoding-version"] = "array", "0.2.0"
+            if column.of_rows is None and np.dtype(column.dtype) == store.fields[column.field]:
+                file[path] = file[f"{TABLES}/{column.field}"]  # another name of the same table
+                continue
+            table = create_array(file, path, shape, np.dtype(column.dtype))
             for start, stop in _strips(store, column):
                 rows = store.rows(column.field, start, stop)
                 table[start:stop] = rows if column.of_rows is None else column.of_rows(rows)

@@ -1,8 +1,9 @@
 """Finished units of a result, kept in a work file until all are there.
 
-A unit is a block of genes. Its tile holds one (n_groups, n_genes) array per field. Tiles are
-appended to a raw file beside the output; the checkpoint says how many are complete. A kill at any
-moment leaves at most tiles that the checkpoint does not count, and those are computed again.
+A unit is a block of genes. Its tile holds one (n_groups, n_genes) array per field, which goes to
+its columns of a table in the work file beside the output; that file becomes the result. The
+checkpoint says how many tiles are complete. A kill at any moment leaves at most tiles that the
+checkpoint does not count, and those are computed again.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from crispyx._io.tables import create_tables, table_places, write_columns
 from crispyx._jobs.checkpoint import Checkpoint
 
 
@@ -48,7 +49,8 @@ class TileStore:
         self.done = 0
         self.work_path = output.with_name(f".{output.name}.work")
         self._checkpoint = checkpoint
-        self._file: Any = None
+        self._file: int | None = None
+        self._places: dict[str, int] = {}
 
     @property
     def n_units(self) -> int:
@@ -64,60 +66,72 @@ class TileStore:
             The checkpoint belongs to other parameters or another input.
         """
         state = self._checkpoint.load() if resume else None
-        if state is not None and self.work_path.exists():
+        places = None
+        if state is not None:
+            places = table_places(self.work_path, self.fields, (self.n_groups, self.n_genes))
+        if state is not None and places is not None:
             self.width, self.done = state["width"], state["units"]
-            if self.work_path.stat().st_size < self._offset(self.done):
-                self.done = 0
+            self._open(self.work_path, places)
         if self.done == 0:
-            self._checkpoint.remove()
-        self._file = open(self.work_path, "r+b" if self.done else "w+b")  # noqa: SIM115
-        self._file.truncate(self._offset(self.done))
-        self._file.seek(0, os.SEEK_END)
+            self.remove()
         return self.done
 
     def append(self, tile: Mapping[str, np.ndarray]) -> None:
         """Add the tile of the next unit, and note the progress when that is due."""
+        begun = self.work_path
+        if self._file is None:
+            # The work file appears with its first tile in it.
+            begun = self.work_path.with_name(f"{self.work_path.name}.begun")
+            shape = (self.n_groups, self.n_genes)
+            create_tables(begun, self.fields, shape)
+            places = table_places(begun, self.fields, shape)
+            assert places is not None  # just created
+            self._open(begun, places)
+        assert self._file is not None
         for name, kind in self.fields.items():
-            self._file.write(np.ascontiguousarray(tile[name], dtype=kind).data)
+            columns = np.ascontiguousarray(tile[name], dtype=kind)
+            first = self.done * self.width
+            write_columns(self._file, columns, first, self._places[name], self.n_genes)
+        if begun != self.work_path:
+            os.replace(begun, self.work_path)
         self.done += 1
         if self._checkpoint.due(self.done):
             self.save()
 
     def save(self) -> None:
         """Note the progress."""
-        self._file.flush()
-        state = {"width": self.width, "units": self.done}
-        self._checkpoint.save(state, self._file.fileno())
+        if self._file is not None:
+            self._checkpoint.save({"width": self.width, "units": self.done}, self._file)
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Return groups ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
-        self._file.flush()
+        assert self._file is not None
         kind = self.fields[name]
         table = np.empty((stop - start, self.n_genes), dtype=kind)
-        names = list(self.fields)
-        before = sum(self.fields[other].itemsize for other in names[: names.index(name)])
-        for unit in range(self.n_units):
-            begin = unit * self.width
-            width = min(self.width, self.n_genes - begin)
-            position = self._offset(unit) + width * (before * self.n_groups + start * kind.itemsize)
-            piece = os.pread(self._file.fileno(), (stop - start) * width * kind.itemsize, position)
-            table[:, begin : begin + width] = np.frombuffer(piece, dtype=kind).reshape(-1, width)
+        rest = memoryview(table.view(np.uint8).reshape(-1))
+        place = self._places[name] + start * self.n_genes * kind.itemsize
+        while rest:
+            n_read = os.preadv(self._file, [rest], place)
+            if n_read == 0:
+                raise OSError(f"{str(self.work_path)!r} ends before its tables do")
+            rest, place = rest[n_read:], place + n_read
         return table
 
     def close(self) -> None:
         """Close the work file; it stays for a later resume."""
         if self._file is not None:
-            self._file.close()
+            os.close(self._file)
+            self._file = None
 
     def remove(self) -> None:
         """Delete the work file and the checkpoint."""
         self.close()
         self._checkpoint.remove()
         self.work_path.unlink(missing_ok=True)
+        self.work_path.with_name(f"{self.work_path.name}.begun").unlink(missing_ok=True)
 
-    def _offset(self, unit: int) -> int:
-        genes = min(unit * self.width, self.n_genes)
-        return genes * self.n_groups * sum(kind.itemsize for kind in self.fields.values())
+    def _open(self, path: Path, places: dict[str, int]) -> None:
+        self._file, self._places = os.open(path, os.O_RDWR), places
 
 
 class HeldTile(TileStore):

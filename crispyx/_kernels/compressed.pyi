@@ -4,14 +4,25 @@ import numpy as np
 def check_pointers(ptr: np.ndarray, n_stored: int) -> int: ...
 def check_minor(minor: np.ndarray, ptr: np.ndarray, n_minor: int) -> tuple[int, int, int]: ...
 def inspect_values(values: np.ndarray) -> tuple[int, int, int, int]: ...
-def scatter_segment(
+def count_segments(
     values: np.ndarray,
     minor: np.ndarray,
     ptr: np.ndarray,
     use_major: np.ndarray,
+    edges: np.ndarray,
+    out_ptr: np.ndarray,
+    n_threads: int,
+) -> int: ...
+def fill_segments(
+    values: np.ndarray,
+    minor: np.ndarray,
+    ptr: np.ndarray,
+    use_major: np.ndarray,
+    edges: np.ndarray,
     out_ptr: np.ndarray,
     out_values: np.ndarray,
     out_major: np.ndarray,
+    n_threads: int,
 ) -> None: ...
 def append_slice(
     values: np.ndarray,

@@ -8,6 +8,7 @@ axis is the concatenation of one slice per segment.
 
 from libc.math cimport isfinite, floor
 from libc.string cimport memcpy
+from cython.parallel cimport prange
 
 ctypedef long long int64
 ctypedef unsigned short uint16
@@ -19,6 +20,9 @@ ctypedef fused value_t:
 ctypedef fused index_t:
     int
     long long
+
+cdef enum:
+    LOOK = 4096  # values looked at together
 
 ctypedef fused number_t:
     signed char
@@ -59,6 +63,12 @@ def check_minor(
     cdef int64 outside = -1, unordered = -1, duplicate = -1
     with nogil:
         for i in range(ptr.shape[0] - 1):
+            if ptr[i] == ptr[i + 1] or (
+                minor[ptr[i]] >= 0
+                and minor[ptr[i + 1] - 1] < n_minor
+                and is_rising(&minor[ptr[i]], ptr[i + 1] - ptr[i])
+            ):
+                continue
             for j in range(ptr[i], ptr[i + 1]):
                 if minor[j] < 0 or minor[j] >= n_minor:
                     outside = j
@@ -73,63 +83,124 @@ def check_minor(
     return outside, unordered, duplicate
 
 
+cdef inline bint is_rising(const index_t* minor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef int falls = 0
+    for j in range(1, n):
+        falls |= minor[j] <= minor[j - 1]
+    return not falls
+
+
 def inspect_values(
     const value_t[::1] values,  # IN (nnz,)
 ):
     """Return the first (non-finite, negative, fractional, zero) position, -1 for none, of each kind."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, begin, end
     cdef int64 nonfinite = -1, negative = -1, fractional = -1, zero = -1
     cdef value_t v
     with nogil:
-        for i in range(values.shape[0]):
-            v = values[i]
-            if not isfinite(v):
-                nonfinite = i
-                break
-            if v < 0 and negative < 0:
-                negative = i
-            if v == 0 and zero < 0:
-                zero = i
-            if fractional < 0 and v != floor(v):
-                fractional = i
+        end = 0
+        while end < values.shape[0] and nonfinite < 0:
+            begin = end
+            end = min(begin + LOOK, values.shape[0])
+            # A look without branches first: what has been found already needs no place.
+            if not is_remarkable(&values[begin], end - begin, negative < 0, fractional < 0, zero < 0):
+                continue
+            for i in range(begin, end):
+                v = values[i]
+                if not isfinite(v):
+                    nonfinite = i
+                    break
+                if v < 0 and negative < 0:
+                    negative = i
+                if v == 0 and zero < 0:
+                    zero = i
+                if fractional < 0 and v != floor(v):
+                    fractional = i
     return nonfinite, negative, fractional, zero
 
 
-def scatter_segment(
+cdef inline bint is_remarkable(
+    const value_t* values, Py_ssize_t n, bint negative, bint fractional, bint zero,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int infinite = 0, below = 0, between = 0, nothing = 0
+    cdef value_t v
+    for i in range(n):
+        v = values[i]
+        infinite |= not v - v == 0
+        below |= v < 0
+        nothing |= v == 0
+    if infinite or (below and negative) or (nothing and zero):
+        return True
+    if fractional:
+        for i in range(n):
+            v = values[i]
+            # Beyond the 31 bits of an int the slow look decides.
+            between |= not -2147483648 < v < 2147483647 or v != <value_t> <int> v
+    return between
+
+
+def count_segments(
     const value_t[::1] values,  # IN (nnz,)
     const int[::1] minor,       # IN (nnz,)
     const int64[::1] ptr,       # IN (n_major + 1,)
     const unsigned char[::1] use_major,  # IN (n_major,)
-    int64[::1] out_ptr,         # OUT (n_minor + 1,)
-    value_t[::1] out_values,    # OUT (nnz,), filled up to out_ptr[-1]
-    uint16[::1] out_major,      # OUT (nnz,), idem
+    const int64[::1] edges,     # IN (n_segments + 1,), first major vector of each and the end
+    int64[:, ::1] out_ptr,      # OUT (n_segments, n_minor + 1), where each minor starts in all
+    int n_threads,
 ):
-    """Turn up to 65,536 vectors around by a counting sort; unused ones and stored zeros are left out."""
-    cdef Py_ssize_t i, j, m, slot
-    cdef Py_ssize_t n_minor = out_ptr.shape[0] - 1
+    """Return the number of values of all segments; unused vectors and stored zeros are left out."""
+    cdef Py_ssize_t s, i, j, m
+    cdef Py_ssize_t n_minor = out_ptr.shape[1] - 1
+    cdef int64 at = 0, n
     with nogil:
-        for m in range(n_minor + 1):
-            out_ptr[m] = 0
-        for i in range(ptr.shape[0] - 1):
-            if use_major[i]:
+        for s in prange(out_ptr.shape[0], schedule="static", num_threads=n_threads):
+            for m in range(n_minor + 1):
+                out_ptr[s, m] = 0
+            for i in range(edges[s], edges[s + 1]):
+                if use_major[i]:
+                    for j in range(ptr[i], ptr[i + 1]):
+                        out_ptr[s, minor[j]] += values[j] != 0
+        for s in range(out_ptr.shape[0]):
+            for m in range(n_minor + 1):
+                n = out_ptr[s, m]
+                out_ptr[s, m] = at
+                at += n
+    return at
+
+
+def fill_segments(
+    const value_t[::1] values,  # IN (nnz,)
+    const int[::1] minor,       # IN (nnz,)
+    const int64[::1] ptr,       # IN (n_major + 1,)
+    const unsigned char[::1] use_major,  # IN (n_major,)
+    const int64[::1] edges,     # IN (n_segments + 1,)
+    int64[:, ::1] out_ptr,      # IN OUT (n_segments, n_minor + 1), as counted
+    value_t[::1] out_values,    # OUT (values of all segments,)
+    uint16[::1] out_major,      # OUT idem, from the first vector of its segment
+    int n_threads,
+):
+    """Turn each run of up to 65,536 vectors around by a counting sort."""
+    cdef Py_ssize_t s, i, j, m, slot
+    cdef Py_ssize_t n_minor = out_ptr.shape[1] - 1
+    with nogil:
+        for s in prange(out_ptr.shape[0], schedule="static", num_threads=n_threads):
+            # out_ptr[s, m] walks to the end of minor m while filling, then is shifted back by one.
+            for i in range(edges[s], edges[s + 1]):
+                if not use_major[i]:
+                    continue
                 for j in range(ptr[i], ptr[i + 1]):
                     if values[j] != 0:
-                        out_ptr[minor[j] + 1] += 1
-        for m in range(n_minor):
-            out_ptr[m + 1] += out_ptr[m]
-        # out_ptr[m] walks to the end of minor m while filling, then is shifted back by one.
-        for i in range(ptr.shape[0] - 1):
-            if not use_major[i]:
-                continue
-            for j in range(ptr[i], ptr[i + 1]):
-                if values[j] != 0:
-                    slot = out_ptr[minor[j]]
-                    out_ptr[minor[j]] = slot + 1
-                    out_values[slot] = values[j]
-                    out_major[slot] = <uint16> i
-        for m in range(n_minor, 0, -1):
-            out_ptr[m] = out_ptr[m - 1]
-        out_ptr[0] = 0
+                        slot = out_ptr[s, minor[j]]
+                        out_ptr[s, minor[j]] = slot + 1
+                        out_values[slot] = values[j]
+                        out_major[slot] = <uint16> (i - edges[s])
+            for m in range(n_minor - 1, 0, -1):
+                out_ptr[s, m] = out_ptr[s, m - 1]
+        # The first minor of a segment starts where the segment before ends.
+        for s in range(out_ptr.shape[0]):
+            out_ptr[s, 0] = out_ptr[s - 1, n_minor] if s > 0 else 0
 
 
 def append_slice(

@@ -4,9 +4,83 @@ from cython.parallel cimport prange, threadid
 
 ctypedef long long int64
 
+ctypedef unsigned short uint16
+ctypedef unsigned long long uint64
+
 ctypedef fused value_t:
     float
     double
+
+ctypedef fused major_t:
+    uint16
+    int
+
+
+def group_pieces(
+    const uint64[::1] values,       # IN (n_pieces,) addresses of the values of each piece
+    const uint64[::1] cells,        # IN (n_pieces,) addresses of their cells, see major_kind
+    const int64[:, ::1] ptr,        # IN (n_pieces, n_genes + 1) in the arrays of each piece
+    const int64[::1] first_cell,    # IN (n_pieces,)
+    const int[::1] group_of_cell,   # IN (n_cells,), -1 for cells to leave out
+    int64[:, ::1] run_ptr,          # OUT (n_genes, n_groups + 1), absolute
+    value_t[::1] out_values,        # OUT (all values of the pieces,), with gaps between genes
+    const major_t[::1] major_kind,  # IN (0,), of the type of the cells
+    int n_threads,
+):
+    """Sort the values of each gene by group, zeros left out; within a group cells keep their order."""
+    cdef Py_ssize_t g, p
+    cdef int64 at
+    cdef const value_t** value_of = <const value_t**> &values[0]
+    cdef const major_t** cell_of = <const major_t**> &cells[0]
+    with nogil:
+        at = 0
+        for g in range(run_ptr.shape[0]):
+            run_ptr[g, 0] = at
+            for p in range(ptr.shape[0]):
+                at += ptr[p, g + 1] - ptr[p, g]
+        for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
+            group_gene(
+                value_of, cell_of, &ptr[0, g], ptr.shape[0], ptr.shape[1], &first_cell[0],
+                &group_of_cell[0], &run_ptr[g, 0], run_ptr.shape[1] - 1, &out_values[0],
+            )
+
+
+cdef void group_gene(
+    const value_t** values, const major_t** cells, const int64* ptr, Py_ssize_t n_pieces,
+    Py_ssize_t stride, const int64* first_cell, const int* group_of_cell,
+    int64* runs, Py_ssize_t n_groups, value_t* out,
+) noexcept nogil:
+    """Counting sort; ``runs[k + 1]`` counts group k, then walks from its start to its end."""
+    cdef Py_ssize_t p, j
+    cdef const int* group
+    cdef const value_t* value
+    cdef const major_t* cell
+    cdef int k
+    cdef int64 slot, at = runs[0]
+    for j in range(1, n_groups + 1):
+        runs[j] = 0
+    for p in range(n_pieces):
+        group = group_of_cell + first_cell[p]
+        value = values[p]
+        cell = cells[p]
+        for j in range(ptr[p * stride], ptr[p * stride + 1]):
+            k = group[cell[j]]
+            if k >= 0:
+                runs[k + 1] += value[j] != 0
+    for j in range(1, n_groups + 1):
+        slot = runs[j]
+        runs[j] = at
+        at += slot
+    for p in range(n_pieces):
+        group = group_of_cell + first_cell[p]
+        value = values[p]
+        cell = cells[p]
+        for j in range(ptr[p * stride], ptr[p * stride + 1]):
+            k = group[cell[j]]
+            if k >= 0 and value[j] != 0:
+                slot = runs[k + 1]
+                runs[k + 1] = slot + 1
+                out[slot] = value[j]
 
 
 def count_runs(

@@ -8,6 +8,7 @@ by side. Zeros are never stored in either.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -37,6 +38,38 @@ class CompressedBlock:
     @property
     def n_major(self) -> int:
         return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Minor vectors ``start`` to ``stop`` of a matrix, cut along its major axis.
+
+    Attributes
+    ----------
+    start, stop : int
+        First vector and one past the last.
+    values : list of numpy.ndarray, all float32 or all float64
+        Stored values of each piece.
+    major : list of numpy.ndarray uint16 or int32
+        Position of each value on the major axis, from the first one of its piece.
+    ptr : numpy.ndarray (n_pieces, stop - start + 1) int64
+        Where each vector starts in the arrays of each piece.
+    first_major : numpy.ndarray (n_pieces,) int64
+        Where each piece starts on the major axis, in rising order.
+    """
+
+    start: int
+    stop: int
+    values: list[np.ndarray]
+    major: list[np.ndarray]
+    ptr: np.ndarray
+    first_major: np.ndarray
+
+    @classmethod
+    def of_block(cls, block: CompressedBlock) -> Pieces:
+        """Return a block of vectors as one piece."""
+        whole = [block.values], [block.minor], block.ptr[None], np.zeros(1, dtype=np.int64)
+        return cls(block.start, block.stop, *whole)
 
 
 @dataclass(frozen=True)
@@ -87,6 +120,16 @@ class Membership:
         sizes = np.bincount(groups, minlength=n_groups).astype(np.int64)
         return cls(ptr.astype(np.int32), groups.astype(np.int32), sizes, pool is not None)
 
+    @cached_property
+    def group_of_cell(self) -> np.ndarray | None:
+        """The one group of each cell (n_cells,) int32, -1 for none; None where one has several."""
+        n_groups = np.diff(self.ptr)
+        if n_groups.max(initial=0) > 1:
+            return None
+        group = np.full(len(n_groups), -1, dtype=np.int32)
+        group[n_groups == 1] = self.groups
+        return group
+
     @property
     def used_cells(self) -> np.ndarray:
         """Cells that belong to at least one group (n_cells,) bool."""
@@ -103,7 +146,8 @@ class GroupedGenes:
         First gene and one past the last.
     values : numpy.ndarray (nnz,) float32 or float64
         Non-zero values, gene after gene, within a gene group after group, within a group in the
-        order of the cells in the input. A cell that belongs to several groups is repeated.
+        order of the cells in the input. A cell that belongs to several groups is repeated. There
+        may be gaps between genes. Blocks of a stream share one array: the next block overwrites it.
     run_ptr : numpy.ndarray (n_genes, n_groups + 1) int64
         ``values[run_ptr[g, k]:run_ptr[g, k + 1]]`` are those of group k, 0 the control.
     group_sizes : numpy.ndarray (n_groups,) int64

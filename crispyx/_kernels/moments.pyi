@@ -6,6 +6,7 @@ def group_moments(
     run_ptr: np.ndarray,
     group_sizes: np.ndarray,
     mean: np.ndarray,
+    with_variance: bool,
     variance: np.ndarray,
     n_expressing: np.ndarray,
     n_threads: int,

@@ -20,6 +20,7 @@ def group_moments(
     const int64[:, ::1] run_ptr,     # IN (n_genes, n_groups + 1)
     const int64[::1] group_sizes,    # IN (n_groups,)
     double[:, ::1] mean,             # OUT (n_groups, n_genes), NaN for an empty group
+    bint with_variance,              # else variance is NaN
     double[:, ::1] variance,         # OUT (n_groups, n_genes), ddof 1, NaN below two cells
     int64[:, ::1] n_expressing,      # OUT (n_groups, n_genes), cells with value > 0
     int n_threads,
@@ -30,7 +31,8 @@ def group_moments(
     cdef double total, center, squares, low, high, nan = float("nan")
     cdef Py_ssize_t n_groups = group_sizes.shape[0]
     with nogil:
-        for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
+        # Neighboring genes share cache lines of the tables: one thread takes eight of them.
+        for g in prange(run_ptr.shape[0], schedule="dynamic", chunksize=8, num_threads=n_threads):
             for k in range(n_groups):
                 n = group_sizes[k]
                 total = 0
@@ -40,18 +42,18 @@ def group_moments(
                     low = high = values[run_ptr[g, k]]
                 for j in range(run_ptr[g, k], run_ptr[g, k + 1]):
                     total = total + values[j]
-                    if values[j] > 0:
-                        positive = positive + 1
+                    positive = positive + (values[j] > 0)
+                center = total / n if n > 0 else nan
+                mean[k, g] = center
+                n_expressing[k, g] = positive
+                variance[k, g] = nan
+                if not with_variance or n < 2:
+                    continue
+                squares = (n - (run_ptr[g, k + 1] - run_ptr[g, k])) * center * center
+                for j in range(run_ptr[g, k], run_ptr[g, k + 1]):
+                    squares = squares + (values[j] - center) * (values[j] - center)
                     if values[j] < low:
                         low = values[j]
                     if values[j] > high:
                         high = values[j]
-                center = total / n if n > 0 else nan
-                squares = (n - (run_ptr[g, k + 1] - run_ptr[g, k])) * center * center
-                for j in range(run_ptr[g, k], run_ptr[g, k + 1]):
-                    squares = squares + (values[j] - center) * (values[j] - center)
-                mean[k, g] = center
-                if low == high:
-                    squares = 0
-                variance[k, g] = squares / (n - 1) if n > 1 else nan
-                n_expressing[k, g] = positive
+                variance[k, g] = squares / (n - 1) if low < high else 0

@@ -50,9 +50,14 @@ class Arm:
         )
 
 
-def comparison_arms(block: GroupedGenes, engine: Engine, n_threads: int = 1) -> tuple[Arm, Arm]:
-    """Return the control arm and the perturbed arm of every perturbation in a block."""
-    groups = group_moments(block, engine, n_threads)
+def comparison_arms(
+    block: GroupedGenes, engine: Engine, n_threads: int = 1, *, with_variance: bool = True
+) -> tuple[Arm, Arm]:
+    """Return the control arm and the perturbed arm of every perturbation in a block.
+
+    Without variance, which takes another look at every value, that is NaN.
+    """
+    groups = group_moments(block, engine, n_threads, with_variance=with_variance)
     control, perturbed = groups.rows(slice(0, 1)), groups.rows(slice(1, None))
     if not block.pooled:
         return control, perturbed
@@ -62,7 +67,9 @@ def comparison_arms(block: GroupedGenes, engine: Engine, n_threads: int = 1) -> 
     return _without(control, perturbed, n_stored[1:] == n_stored[0]), perturbed
 
 
-def group_moments(block: GroupedGenes, engine: Engine, n_threads: int = 1) -> Arm:
+def group_moments(
+    block: GroupedGenes, engine: Engine, n_threads: int = 1, *, with_variance: bool = True
+) -> Arm:
     """Return the moments of every group of a block as rows, group 0 first."""
     shape = (block.n_groups, block.n_genes)
     mean, variance = np.empty(shape), np.empty(shape)
@@ -72,7 +79,14 @@ def group_moments(block: GroupedGenes, engine: Engine, n_threads: int = 1) -> Ar
             mean[k, g], variance[k, g], n_expressing[k, g] = _reference(block.dense(g, k))
     else:
         kernel.group_moments(
-            block.values, block.run_ptr, block.group_sizes, mean, variance, n_expressing, n_threads
+            block.values,
+            block.run_ptr,
+            block.group_sizes,
+            mean,
+            with_variance,
+            variance,
+            n_expressing,
+            n_threads,
         )
     return Arm(mean, variance, n_expressing, block.group_sizes[:, None])
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from crispyx._kernels import multiple_testing as kernel
 from crispyx.settings import Engine
 
 Correction = Literal["benjamini-hochberg", "bonferroni"]
@@ -17,13 +18,17 @@ Scope = Literal["perturbation", "screen"]
 SCOPES = get_args(Scope)
 
 
-def adjust(pvalues: np.ndarray, method: Correction, scope: Scope, engine: Engine) -> np.ndarray:
+def adjust(
+    pvalues: np.ndarray, method: Correction, scope: Scope, engine: Engine, n_threads: int = 1
+) -> np.ndarray:
     """Return adjusted p-values (n_groups, n_genes), row by row or over the whole table."""
     rows = pvalues.reshape(1, -1) if scope == "screen" else pvalues
-    return adjust_rows(rows, method, engine).reshape(pvalues.shape)
+    return adjust_rows(rows, method, engine, n_threads).reshape(pvalues.shape)
 
 
-def adjust_rows(pvalues: np.ndarray, method: Correction, engine: Engine) -> np.ndarray:
+def adjust_rows(
+    pvalues: np.ndarray, method: Correction, engine: Engine, n_threads: int = 1
+) -> np.ndarray:
     """Return adjusted p-values of each row (n_rows, n_tests); NaN is no test and stays NaN."""
     if engine == "reference":
         import reference.multiple_testing
@@ -36,15 +41,7 @@ def adjust_rows(pvalues: np.ndarray, method: Correction, engine: Engine) -> np.n
     n_tests = np.count_nonzero(np.isfinite(pvalues), axis=1)[:, None]
     if method == "bonferroni":
         return np.minimum(pvalues * n_tests, 1)
-    order = np.argsort(pvalues, axis=1)  # NaN last
-    # Beyond the last test the values are NaN: they must not reach the running minimum.
-    scaled = np.take_along_axis(pvalues, order, axis=1)
-    scaled *= n_tests / np.arange(1, pvalues.shape[1] + 1)
-    missing = np.isnan(scaled)
-    scaled[missing] = np.inf
-    smallest = np.minimum.accumulate(scaled[:, ::-1], axis=1)[:, ::-1]
-    np.minimum(smallest, 1, out=smallest)
-    smallest[missing] = np.nan
-    adjusted = np.empty_like(pvalues)
-    np.put_along_axis(adjusted, order, smallest, axis=1)
+    adjusted = np.empty(pvalues.shape)
+    pvalues = np.ascontiguousarray(pvalues)
+    kernel.step_up(pvalues, np.argsort(pvalues, axis=1), adjusted, n_threads)
     return adjusted

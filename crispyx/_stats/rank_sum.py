@@ -11,6 +11,8 @@ from crispyx._kernels import rank_sum as kernel
 from crispyx._kernels.layout import GroupedGenes
 from crispyx.settings import Engine
 
+PATH = kernel.best_path()  # loops for the instruction set of this processor
+
 
 def rank_sum_tests(
     block: GroupedGenes, tie_correct: bool, engine: Engine, n_threads: int = 1
@@ -80,16 +82,19 @@ def rank_sum_statistics(
             )
         return twice_excess, variance
     longest = int(np.diff(block.run_ptr, axis=1).max(initial=0))
+    widest = int((block.run_ptr[:, -1] - block.run_ptr[:, 1]).max(initial=0))
     kernel.rank_sum(
         block.values,
         block.run_ptr,
         block.group_sizes,
         tie_correct,
         block.pooled,
-        np.empty((n_threads, 3 * longest + 1), dtype=block.values.dtype),
-        np.empty((n_threads, longest + 1), dtype=np.int64),
+        np.empty((n_threads, kernel.scratch_values(longest)), dtype=block.values.dtype),
+        np.empty((n_threads, kernel.scratch_counts(longest, widest)), dtype=np.int32),
+        longest,
         twice_excess,
         variance,
+        PATH,
         n_threads,
     )
     return twice_excess, variance

@@ -6,8 +6,8 @@ Reference: ``reference.welch``.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import stdtr
 
+from crispyx._kernels import welch as kernel
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._stats.moments import Arm
 from crispyx.settings import Engine
@@ -16,7 +16,7 @@ FOLD_CHANGE_PSEUDOCOUNT = 1e-9
 
 
 def welch_tests(
-    block: GroupedGenes, control: Arm, perturbed: Arm, engine: Engine
+    block: GroupedGenes, control: Arm, perturbed: Arm, engine: Engine, n_threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return t and the two-sided p of every (perturbation, gene) of a block.
 
@@ -28,6 +28,8 @@ def welch_tests(
         Moments of the block, read by the compiled engine.
     engine : {"compiled", "reference"}
         Which definition runs.
+    n_threads : int
+        Threads of the kernel.
 
     Returns
     -------
@@ -42,20 +44,24 @@ def welch_tests(
             test = reference.welch.welch_t(block.dense_control(g, k + 1), block.dense(g, k + 1))
             statistic[k, g], pvalue[k, g] = test.statistic, test.pvalue
         return statistic, pvalue
-    with np.errstate(divide="ignore", invalid="ignore"):
-        q0, q1 = control.variance / control.n_cells, perturbed.variance / perturbed.n_cells
-        total = q0 + q1
-        statistic = (perturbed.mean - control.mean) / np.sqrt(total)
-        # Shares of the total first: the squares of tiny variances would underflow.
-        df = 1 / (
-            (q0 / total) ** 2 / (control.n_cells - 1) + (q1 / total) ** 2 / (perturbed.n_cells - 1)
-        )
-        statistic[~(total > 0)] = np.nan
-        pvalue = 2 * stdtr(df, -np.abs(statistic))
+    statistic, pvalue = np.empty((2, *perturbed.mean.shape))
+    kernel.welch(
+        control.mean,
+        control.variance,
+        control.n_cells[:, 0],
+        perturbed.mean,
+        perturbed.variance,
+        perturbed.n_cells[:, 0],
+        statistic,
+        pvalue,
+        n_threads,
+    )
     return statistic, pvalue
 
 
-def log_fold_changes(control: Arm, perturbed: Arm, engine: Engine) -> np.ndarray:
+def log_fold_changes(
+    control: Arm, perturbed: Arm, engine: Engine, n_threads: int = 1
+) -> np.ndarray:
     """Return log2 fold changes of back-transformed log1p means (n_groups - 1, n_genes) float64."""
     if engine == "reference":
         import reference.welch
@@ -65,7 +71,8 @@ def log_fold_changes(control: Arm, perturbed: Arm, engine: Engine) -> np.ndarray
         for at in np.ndindex(table.shape):
             table[at] = reference.welch.log_fold_change(float(low[at]), float(high[at]))
         return table
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+    change = np.empty(perturbed.mean.shape)
+    with np.errstate(over="ignore"):
         before = np.expm1(control.mean) + FOLD_CHANGE_PSEUDOCOUNT
-        after = np.expm1(perturbed.mean) + FOLD_CHANGE_PSEUDOCOUNT
-        return np.log2(after / before)
+    kernel.log_fold_changes(before, perturbed.mean, FOLD_CHANGE_PSEUDOCOUNT, change, n_threads)
+    return change

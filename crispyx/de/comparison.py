@@ -92,6 +92,7 @@ class Method(Protocol):
 
     name: str
     min_cells_batch: int
+    takes_variance: bool
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -267,8 +268,7 @@ def compare(
             return load_result(output)
         columns = method.columns.values()
         per_pair = sum(np.dtype(column.dtype).itemsize for column in columns)
-        # The work file and the result stand side by side for a moment.
-        needed = len(screen.groups) * len(screen.genes) * (2 * per_pair + 8)
+        needed = len(screen.groups) * len(screen.genes) * (per_pair + 8)  # adjusted p-values
         prepare_output(output, inputs, needed)
         with writer_lock(output):
             _compute(source, screen, batches, method, limits, running, output, identity, engine)
@@ -333,6 +333,7 @@ def _compute(
         scratch_dir=plan.scratch_dir,
         n_threads=n_threads,
         max_cells=running.cell_chunk_size,
+        in_place=plan.in_place,
     )
     try:
         method.prepare(stream)
@@ -373,15 +374,18 @@ def _tile(
     batches = [block.part((1 + b) * n_groups, n_groups) for b in range(n_batches)]
     if batches:
         block = block.part(0, n_groups)
-    control, perturbed = comparison_arms(block, engine, n_threads)
+    control, perturbed = comparison_arms(
+        block, engine, n_threads, with_variance=method.takes_variance
+    )
     tile = method.test(block, batches, (control, perturbed), engine, n_threads)
-    tile["logfoldchanges"] = log_fold_changes(control, perturbed, engine)
+    tile["logfoldchanges"] = log_fold_changes(control, perturbed, engine, n_threads)
     few = control.n_expressing + perturbed.n_expressing < limits.min_cells_expressed
     untested = ~tested_pairs(control, perturbed, limits.thresholds, engine)
     untested |= perturbed.n_cells < limits.min_cells_pert
-    for name, table in tile.items():
-        table[few] = 1.0 if name == "pvalue" else 0.0
-        table[untested] = np.nan
+    for mask, value, p in ((few, 0.0, 1.0), (untested, np.nan, np.nan)):
+        if mask.any():
+            for name, table in tile.items():
+                table[mask] = p if name == "pvalue" else value
     tile["pts"] = perturbed.fraction_expressing
     tile["pts_rest"] = np.broadcast_to(control.fraction_expressing, perturbed.mean.shape)
     return tile
@@ -400,7 +404,13 @@ def _write(
 ) -> None:
     columns = dict(method.columns)
     x = columns.pop("X")
-    correct = partial(adjust, method=limits.corr_method, scope=limits.corr_scope, engine=engine)
+    correct = partial(
+        adjust,
+        method=limits.corr_method,
+        scope=limits.corr_scope,
+        engine=engine,
+        n_threads=resolve_threads(running.n_jobs),
+    )
     columns["pvalue_adj"] = Column(
         np.float64, "pvalue", correct, all_rows=limits.corr_scope == "screen"
     )

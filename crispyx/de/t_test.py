@@ -28,6 +28,7 @@ from crispyx.settings import Engine
 class _WelchMethod:
     alternative: Alternative
     name = "t_test"
+    takes_variance = True
     min_cells_batch = MIN_CELLS
     columns = {  # noqa: RUF012 - read only
         "X": Column(np.float32, "effect_size"),
@@ -71,7 +72,7 @@ class _WelchMethod:
         elif self.alternative != "two-sided":
             _, statistic, pvalue = batch_welch_tests([block], self.alternative, engine, n_threads)
         else:
-            statistic, pvalue = welch_tests(block, control, perturbed, engine)
+            statistic, pvalue = welch_tests(block, control, perturbed, engine, n_threads)
         return {"effect_size": difference, "z_score": statistic, "pvalue": pvalue}
 
     def finish(self, stream: GeneStream, store: TileStore) -> None:

@@ -30,6 +30,7 @@ class _RankSumMethod:
     alternative: Alternative
     name = "wilcoxon"
     min_cells_batch = 1
+    takes_variance = False
     columns = {  # noqa: RUF012 - read only
         "X": Column(np.float64, "effect_size"),
         "z_score": Column(np.float64, "z_score"),

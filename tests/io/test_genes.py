@@ -20,13 +20,19 @@ from crispyx.errors import InputError
 FORMS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.ascontiguousarray}
 
 
-@given(cases(), st.sampled_from(sorted(FORMS)), st.integers(1, 6), st.integers(1, 30))
-def test_groups_are_the_same_from_every_layout(case, layout: str, width: int, max_cells) -> None:
+@given(
+    cases(), st.sampled_from(sorted(FORMS)), st.integers(1, 6), st.integers(1, 30), st.booleans()
+)
+def test_groups_are_the_same_from_every_layout(
+    case, layout: str, width: int, max_cells, in_place
+) -> None:
     values, design = case
     n_genes = values.shape[1]
     membership = membership_of(design.groups, design.n_groups, design.pool)
     adata = in_memory(values, ["a"] * len(values), FORMS[layout])
-    stream = GeneStream(open_source(adata), membership, max_cells=max_cells, n_threads=2)
+    stream = GeneStream(
+        open_source(adata), membership, max_cells=max_cells, n_threads=2, in_place=in_place
+    )
     expected = design.block(values)
     starts = []
     for block in stream.grouped(width):

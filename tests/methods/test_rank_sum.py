@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from layouts import grouped, membership_of
 from scipy import stats
 from strategies import Design, cases
 
+from crispyx._kernels import rank_sum as kernel
 from crispyx._kernels.layout import GroupedGenes
+from crispyx._stats import rank_sum as compiled
 from crispyx._stats.rank_sum import rank_sum_statistics, rank_sum_tests
 from reference.rank_sum import rank_sum
 
@@ -42,6 +46,75 @@ def test_statistics_are_the_references(case, tie_correct: bool) -> None:
     np.testing.assert_array_equal(excess, expected)
     # Three products and a quotient are rounded, where the reference rounds once.
     np.testing.assert_allclose(variance, its_variance, rtol=1e-15)
+
+
+PATHS = range(kernel.best_path() + 1)
+
+
+@st.composite
+def runs(draw: Any) -> GroupedGenes:
+    """Draw float32 runs of any length up to 200, with ties within and between them."""
+    seed, n_groups = draw(st.integers(0, 2**32 - 1)), draw(st.integers(2, 8))
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(0, draw(st.sampled_from([3, 20, 70, 200])), (3, n_groups))
+    n_levels = draw(st.sampled_from([1, 3, 40, 3000]))
+    levels = draw(
+        st.sampled_from(
+            [
+                np.arange(1, n_levels + 1),
+                np.log1p(rng.uniform(0, 30, n_levels)),
+                np.concatenate([np.full(1, 1e30), rng.uniform(1, 1.001, n_levels)]),
+                np.concatenate([[-3e38, 3e38], rng.normal(size=n_levels)]),
+            ]
+        )
+    ).astype(np.float32)
+    values = levels[levels != 0][rng.integers(0, np.count_nonzero(levels), sizes.sum())]
+    run_ptr = np.zeros((3, n_groups + 1), dtype=np.int64)
+    run_ptr[:, 1:] = np.cumsum(sizes).reshape(sizes.shape)
+    run_ptr[1:, 0] = run_ptr[:-1, -1]
+    return GroupedGenes(0, 3, values, run_ptr, sizes.max(axis=0).astype(np.int64) + 5)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_set_of_loops_gives_the_integers_of_the_definition(
+    path: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "PATH", path)
+
+    @given(runs(), st.booleans())
+    def check(block: GroupedGenes, tie_correct: bool) -> None:
+        excess, variance = rank_sum_statistics(block, tie_correct, "compiled", 2)
+        expected, its_variance = rank_sum_statistics(block, tie_correct, "reference")
+        np.testing.assert_array_equal(excess, expected)
+        np.testing.assert_allclose(variance, its_variance, rtol=1e-15)
+
+    check()
+
+
+@given(runs(), st.booleans())
+def test_sets_of_loops_and_float64_give_the_same_bits(block: GroupedGenes, tie_correct) -> None:
+    wide = replace(block, values=block.values.astype(np.float64))
+    expected = rank_sum_statistics(wide, tie_correct, "compiled")
+    for path in PATHS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "PATH", path)
+            found = rank_sum_statistics(block, tie_correct, "compiled")
+        assert [table.tobytes() for table in found] == [table.tobytes() for table in expected]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_thousands_of_ties_are_exact(path: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 50,000 equal values leave the range in which t (t + 1) is taken in 32 bits.
+    monkeypatch.setattr(compiled, "PATH", path)
+    values = np.ones(50_040, dtype=np.float32)
+    runs = np.array([[0, 50_000, 50_040]], dtype=np.int64)
+    block = GroupedGenes(0, 1, values, runs, np.array([50_007, 45], dtype=np.int64))
+    excess, variance = rank_sum_statistics(block, True, "compiled")
+    n0, n1, ones, zeros = 50_007, 45, 50_040, 12
+    n = n0 + n1
+    assert excess[0, 0] == 40 * (2 * 7 + 50_000) + 5 * 7 - n0 * n1
+    exact = Fraction(n0 * n1 * (n**3 - n - (ones**3 - ones) - (zeros**3 - zeros)), 12 * n * (n - 1))
+    assert variance[0, 0] == pytest.approx(float(exact), rel=1e-15)
 
 
 @given(cases(), st.booleans())
