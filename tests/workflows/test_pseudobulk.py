@@ -343,7 +343,7 @@ def test_interrupted_run_goes_on_with_another_budget(
     add, begun = totals.add_cells, []
 
     def stopping(*arguments: Any) -> None:
-        if arguments[5] == 5 or len(begun) == 3 and widths[0] == 13:  # first gene of a panel
+        if arguments[5] == 5 or (len(begun) == 3 and widths[0] == 13):  # first gene of a panel
             raise KeyboardInterrupt
         begun.append(0)
         add(*arguments)
