@@ -137,6 +137,18 @@ class TileStore:
 class HeldTile(TileStore):
     """The tile of a result that is one unit, kept in memory: nothing is written twice."""
 
+    def open(self, *, resume: bool) -> int:
+        """Start afresh, also beside units that a run with less memory left; return 0.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint belongs to other parameters or another input.
+        """
+        if resume:
+            self._checkpoint.load()
+        return super().open(resume=False)
+
     def append(self, tile: Mapping[str, np.ndarray]) -> None:
         """Keep the tile."""
         self._tile = tile

@@ -332,6 +332,32 @@ def test_interrupted_run_goes_on_to_the_same_bits(
     ] == []
 
 
+@pytest.mark.parametrize("widths", [(5, 13), (13, 5)])
+def test_interrupted_run_goes_on_with_another_budget(
+    widths, expected, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(MatrixSource.native_blocks.__kwdefaults__, "max_values", 80)
+    path = write_h5ad(tmp_path / "screen.h5ad", *count_screen())
+    output = tmp_path / "result.h5ad"
+    monkeypatch.setattr(partial_unit.PartialUnit.__init__, "__defaults__", (-1.0,))
+    add, begun = totals.add_cells, []
+
+    def stopping(*arguments: Any) -> None:
+        if arguments[5] == 5 or (len(begun) == 3 and widths[0] == 13):  # first gene of a panel
+            raise KeyboardInterrupt
+        begun.append(0)
+        add(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(totals, "add_cells", stopping)
+        patch.setattr(job, "_panel_width", lambda *_: widths[0])
+        with pytest.raises(KeyboardInterrupt):
+            DOORS["sum"](path, output_path=output)
+    monkeypatch.setattr(job, "_panel_width", lambda *_: widths[1])
+    DOORS["sum"](path, output_path=output, resume=True)
+    assert_same_bits(tables_of(output), expected["sum"])
+
+
 def test_partial_sums_of_other_parameters_are_refused(tmp_path, monkeypatch, small_reads) -> None:
     path = write_h5ad(tmp_path / "screen.h5ad", *count_screen())
     output = tmp_path / "result.h5ad"
