@@ -33,7 +33,7 @@ demo: $(VENV)/installed-all
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: $(VENV)/installed-test
+test-slow: $(VENV)/installed-test,validation
 	$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/installed-test

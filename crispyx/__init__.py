@@ -1,8 +1,8 @@
 """crispyx: streaming analysis of single-cell CRISPR screens, on files larger than memory.
 
 The namespaces hold the everyday functions: ``cx.gd`` guide assignment, ``cx.pp`` quality control
-and normalization, ``cx.tl`` differential expression, ``cx.pl`` plots, ``cx.datasets`` example
-screens.
+and normalization, ``cx.pb`` pseudobulk profiles, ``cx.tl`` differential expression, ``cx.pl``
+plots, ``cx.datasets`` example screens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from crispyx._version import __version__
 from crispyx.settings import settings, use_engine
 
 if TYPE_CHECKING:
-    from crispyx import data, datasets, de, dimred, guides, plotting, profiling, qc
+    from crispyx import (
+        data,
+        datasets,
+        de,
+        dimred,
+        guides,
+        plotting,
+        profiling,
+        pseudobulk,
+        qc,
+    )
     from crispyx import guides as gd
     from crispyx.data import (
         AnnData,
@@ -55,7 +65,17 @@ tl = _ToolsNamespace()
 pl = _PlottingNamespace()
 
 # Imported when first asked for, so that `import crispyx` costs no more than NumPy and h5py.
-_MODULES = ("data", "datasets", "de", "dimred", "guides", "plotting", "profiling", "qc")
+_MODULES = (
+    "data",
+    "datasets",
+    "de",
+    "dimred",
+    "guides",
+    "plotting",
+    "profiling",
+    "pseudobulk",
+    "qc",
+)
 _HOME = {
     "AnnData": "data",
     "compute_overlap": "data",
@@ -111,6 +131,7 @@ __all__ = [
     "plotting",
     "pp",
     "profiling",
+    "pseudobulk",
     "qc",
     "quality_control_summary",
     "rank_genes_groups_df",

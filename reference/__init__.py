@@ -14,6 +14,9 @@ module                           what it defines
 :mod:`reference.moments`         mean, variance, fraction of expressing cells
 :mod:`reference.welch`           Welch's t-test, log2 fold change
 :mod:`reference.rank_sum`        Wilcoxon rank-sum test with ties
+:mod:`reference.van_elteren`     the rank-sum test within batches, one-sided tests
+:mod:`reference.pseudobulk`      profiles of groups of cells, weights of batches
+:mod:`reference.batch_welch`     the t-test within batches
 :mod:`reference.multiple_testing` Benjamini-Hochberg and Bonferroni
 :mod:`reference.expression_filter` which genes are expressed enough to be tested
 :mod:`reference.qc`              quality control of cells, perturbations and genes

@@ -261,9 +261,9 @@ class MatrixSource:
             return
         summary.stored_zeros |= zero >= 0
         if fractional >= 0 and summary.fractional is None:
-            summary.fractional = (*self._place(block, fractional), float(block.values[fractional]))
+            summary.fractional = self.entry(block, fractional)
         if negative >= 0 and summary.negative is None:
-            summary.negative = (*self._place(block, negative), float(block.values[negative]))
+            summary.negative = self.entry(block, negative)
         if self.layout == "csc":
             normalize_kernel.add_column_totals(block.values, block.minor, summary.library_sizes)
         else:
@@ -273,6 +273,10 @@ class MatrixSource:
                 summary.library_sizes[block.start : block.stop],
                 n_threads,
             )
+
+    def entry(self, block: CompressedBlock, position: int) -> tuple[int, int, float]:
+        """Return cell, gene and value of one stored value of a block."""
+        return (*self._place(block, position), float(block.values[position]))
 
     def _place(self, block: CompressedBlock, position: int) -> tuple[int, int]:
         major = block.start + int(np.searchsorted(block.ptr, position, side="right")) - 1

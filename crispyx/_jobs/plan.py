@@ -47,6 +47,7 @@ def plan_genes(
     *,
     output: Path,
     bytes_per_result: int,
+    bytes_per_value: int = BYTES_PER_GROUPED,
     memory_limit_gb: float | None = None,
     width: int | None = None,
 ) -> Plan:
@@ -60,6 +61,8 @@ def plan_genes(
         Its folder takes the scratch file unless ``settings.scratch_dir`` is set.
     bytes_per_result : int
         Bytes of a tile for one gene and one perturbation.
+    bytes_per_value : int
+        Bytes of a non-zero of a block.
     memory_limit_gb : float or None
         See :func:`crispyx._run.budget.working_memory`.
     width : int or None
@@ -76,7 +79,7 @@ def plan_genes(
     n_groups = len(screen.groups) + 1
     stored = source.storage.n_stored
     budget = working_memory(memory_limit_gb)
-    per_gene = BYTES_PER_GROUPED * stored // n_genes + 16 * n_groups + bytes_per_result * n_groups
+    per_gene = bytes_per_value * stored // n_genes + 16 * n_groups + bytes_per_result * n_groups
     fixed = BYTES_PER_READ * min(READ_VALUES, stored) + 24 * n_cells
     require(
         fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations"

@@ -132,3 +132,28 @@ class TileStore:
 
     def _open(self, path: Path, places: dict[str, int]) -> None:
         self._file, self._places = os.open(path, os.O_RDWR), places
+
+
+class HeldTile(TileStore):
+    """The tile of a result that is one unit, kept in memory: nothing is written twice."""
+
+    def open(self, *, resume: bool) -> int:
+        """Start afresh, also beside units that a run with less memory left; return 0.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint belongs to other parameters or another input.
+        """
+        if resume:
+            self._checkpoint.load()
+        return super().open(resume=False)
+
+    def append(self, tile: Mapping[str, np.ndarray]) -> None:
+        """Keep the tile."""
+        self._tile = tile
+        self.done += 1
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return groups ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
+        return self._tile[name][start:stop]

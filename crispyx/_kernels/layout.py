@@ -7,7 +7,7 @@ by side. Zeros are never stored in either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -170,6 +170,15 @@ class GroupedGenes:
     @property
     def n_groups(self) -> int:
         return len(self.group_sizes)
+
+    def part(self, first: int, n_groups: int) -> GroupedGenes:
+        """Return some groups only, ``first`` as their group 0; the values stay where they are."""
+        last = first + n_groups
+        return replace(
+            self,
+            run_ptr=np.ascontiguousarray(self.run_ptr[:, first : last + 1]),
+            group_sizes=self.group_sizes[first:last],
+        )
 
     def dense(self, gene: int, group: int) -> np.ndarray:
         """Return all values of one group, zeros last, for one gene of the block (n_cells,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crispyx.de.concordance import guide_concordance
 from crispyx.de.rank_genes_groups import rank_genes_groups
 from crispyx.de.results import DifferentialExpressionResult, RankGenesGroupsResult
 from crispyx.de.storage import load_result
@@ -11,6 +12,7 @@ from crispyx.de.wilcoxon import wilcoxon_test
 __all__ = [
     "DifferentialExpressionResult",
     "RankGenesGroupsResult",
+    "guide_concordance",
     "load_result",
     "rank_genes_groups",
     "t_test",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,11 @@ from crispyx._io.genes import GeneStream
 from crispyx._io.paths import check_output_name, prepare_output, resolve_output_path
 from crispyx._io.scanpy_format import require_room
 from crispyx._io.source import MatrixSource, open_source
+from crispyx._jobs.batches import Batches, read_batches
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.driver import run_units
 from crispyx._jobs.outputs import can_reuse
-from crispyx._jobs.plan import plan_genes
+from crispyx._jobs.plan import BYTES_PER_GROUPED, plan_genes
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.screen import Screen, resolve_screen
 from crispyx._jobs.tiles import TileStore
@@ -29,11 +30,15 @@ from crispyx._run.threads import resolve_threads
 from crispyx._stats.expression_filter import ExpressionThresholds, tested_pairs
 from crispyx._stats.moments import Arm, comparison_arms
 from crispyx._stats.multiple_testing import CORRECTIONS, SCOPES, Correction, Scope, adjust
+from crispyx._stats.van_elteren import SIDES, Alternative
 from crispyx._stats.welch import log_fold_changes
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.storage import load_result
 from crispyx.errors import CrispyxWarning, InputError, InputTypeError
 from crispyx.settings import Engine, settings
+
+BYTES_PER_BATCH = 48  # of one gene and one perturbation: runs, statistics and moments of a batch
+BYTES_PER_COPY = 8  # of a non-zero that stands in its group and in its batch's
 
 Tile = dict[str, np.ndarray]
 
@@ -47,6 +52,7 @@ class Selection:
     gene_name_column: str | None
     perturbations: tuple[str, ...] | None
     layer: str | None
+    batch_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,13 @@ class Running:
 
 
 class Method(Protocol):
-    """A test: what it is called, what it writes, and one block of it."""
+    """A test: what it is called, what it writes, and one block of it.
+
+    ``min_cells_batch`` is the number of cells of both arms that a batch must have to take part.
+    """
 
     name: str
+    min_cells_batch: int
     takes_variance: bool
 
     @property
@@ -96,9 +106,17 @@ class Method(Protocol):
         """Look at the data before the first block."""
 
     def test(
-        self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
+        self,
+        block: GroupedGenes,
+        batches: Sequence[GroupedGenes],
+        arms: tuple[Arm, Arm],
+        engine: Engine,
+        n_threads: int,
     ) -> Tile:
-        """Return effect_size, z_score, pvalue and fields of its own (n_groups, n_genes)."""
+        """Return effect_size, z_score, pvalue and fields of its own (n_groups, n_genes).
+
+        ``batches`` holds the cells of each batch, and nothing when batches are not asked for.
+        """
 
     def finish(self, stream: GeneStream, store: TileStore) -> None:
         """Warn about what only the whole matrix, or the whole result, shows."""
@@ -112,6 +130,7 @@ def select(
     gene_name_column: str | None,
     perturbations: Iterable[str] | None,
     layer: str | None,
+    batch_column: str | None = None,
 ) -> Selection:
     """Fold the documented selection arguments and their scanpy aliases.
 
@@ -141,7 +160,15 @@ def select(
         gene_name_column=gene_name_column,
         perturbations=None if perturbations is None else tuple(map(str, perturbations)),
         layer=layer,
+        batch_column=batch_column,
     )
+
+
+def alternative_of(name: str) -> Alternative:
+    """Return the alternative, or raise InputError when there is no such one."""
+    if name not in SIDES:
+        raise InputError(f"alternative is {name!r}; choose one of {tuple(SIDES)}")
+    return name  # type: ignore[return-value]
 
 
 def rules(
@@ -212,6 +239,9 @@ def compare(
             gene_name_column=selection.gene_name_column,
             perturbations=selection.perturbations,
         )
+        batches = None
+        if selection.batch_column is not None:
+            batches = read_batches(source, selection.batch_column)
         if running.scanpy_format:
             require_room(screen.groups)
         output = _output(source, method.name, running)
@@ -226,6 +256,8 @@ def compare(
                 "gene_name_column": screen.gene_name_column,
                 "perturbations": selection.perturbations,
                 "labels": screen.checksum,
+                "batch_column": selection.batch_column,
+                "batches": batches.checksum if batches else None,
                 "scanpy_format": running.scanpy_format,
                 "engine": engine,
             },
@@ -239,7 +271,7 @@ def compare(
         needed = len(screen.groups) * len(screen.genes) * (per_pair + 8)  # adjusted p-values
         prepare_output(output, inputs, needed)
         with writer_lock(output):
-            _compute(source, screen, method, limits, running, output, identity, engine)
+            _compute(source, screen, batches, method, limits, running, output, identity, engine)
     return load_result(output)
 
 
@@ -261,6 +293,7 @@ def _output(source: MatrixSource, suffix: str, running: Running) -> Path:
 def _compute(
     source: MatrixSource,
     screen: Screen,
+    batches: Batches | None,
     method: Method,
     limits: Rules,
     running: Running,
@@ -272,15 +305,20 @@ def _compute(
     fields = {column.field: np.dtype(column.dtype) for column in method.columns.values()}
     tile_bytes = sum(kind.itemsize for kind in fields.values())
     n_threads = resolve_threads(running.n_jobs)
+    membership = screen.membership if batches is None else batches.beside(screen.membership)
+    n_batches = 0 if batches is None else len(batches.names)
     plan = plan_genes(
         source,
         screen,
         output=output,
-        bytes_per_result=4 * tile_bytes,
+        bytes_per_result=4 * tile_bytes + BYTES_PER_BATCH * n_batches,
+        bytes_per_value=BYTES_PER_GROUPED + (BYTES_PER_COPY if batches else 0),
         memory_limit_gb=running.memory_limit_gb,
         width=running.width,
     )
     _warn_about_sizes(screen, limits)
+    if batches is not None:
+        _warn_about_batches(screen, batches, membership.sizes, method)
     units = -(-shape[1] // plan.width)
     store = TileStore(
         output,
@@ -291,7 +329,7 @@ def _compute(
     )
     stream = GeneStream(
         source,
-        screen.membership,
+        membership,
         scratch_dir=plan.scratch_dir,
         n_threads=n_threads,
         max_cells=running.cell_chunk_size,
@@ -302,26 +340,44 @@ def _compute(
         run_units(
             store,
             stream.grouped,
-            partial(_tile, method=method, limits=limits, engine=engine, n_threads=n_threads),
+            partial(
+                _tile,
+                method=method,
+                limits=limits,
+                n_batches=n_batches,
+                engine=engine,
+                n_threads=n_threads,
+            ),
             resume=running.resume,
             label=method.name,
             show=running.show,
         )
         method.finish(stream, store)
-        _write(output, store, screen, method, limits, running, identity, engine)
+        batch_column = batches.column if batches else None
+        _write(output, store, screen, batch_column, method, limits, running, identity, engine)
     finally:
         stream.close()
         store.close()
 
 
 def _tile(
-    block: GroupedGenes, *, method: Method, limits: Rules, engine: Engine, n_threads: int
+    block: GroupedGenes,
+    *,
+    method: Method,
+    limits: Rules,
+    n_batches: int,
+    engine: Engine,
+    n_threads: int,
 ) -> Tile:
     """Test one block; ``docs/methods/expression_filter.md`` has the degenerate cases."""
+    n_groups = block.n_groups // (1 + n_batches)
+    batches = [block.part((1 + b) * n_groups, n_groups) for b in range(n_batches)]
+    if batches:
+        block = block.part(0, n_groups)
     control, perturbed = comparison_arms(
         block, engine, n_threads, with_variance=method.takes_variance
     )
-    tile = method.test(block, (control, perturbed), engine, n_threads)
+    tile = method.test(block, batches, (control, perturbed), engine, n_threads)
     tile["logfoldchanges"] = log_fold_changes(control, perturbed, engine, n_threads)
     few = control.n_expressing + perturbed.n_expressing < limits.min_cells_expressed
     untested = ~tested_pairs(control, perturbed, limits.thresholds, engine)
@@ -339,6 +395,7 @@ def _write(
     output: Path,
     store: TileStore,
     screen: Screen,
+    batch_column: str | None,
     method: Method,
     limits: Rules,
     running: Running,
@@ -365,6 +422,8 @@ def _write(
         "pvalue_correction_scope": limits.corr_scope,
         **method.parameters,
     }
+    if batch_column is not None:
+        uns["batch_column"] = batch_column
     write_result(
         output,
         store,
@@ -388,6 +447,26 @@ def _warn_about_sizes(screen: Screen, limits: Rules) -> None:
         warnings.warn(
             f"{len(small)} perturbations have fewer than min_cells_pert={limits.min_cells_pert} "
             f"cells and are not tested: {', '.join(small[:5])}{more}",
+            CrispyxWarning,
+            stacklevel=5,
+        )
+
+
+def _warn_about_batches(
+    screen: Screen, batches: Batches, sizes: np.ndarray, method: Method
+) -> None:
+    n_cells = sizes.reshape(1 + len(batches.names), -1)[1:]
+    n1 = n_cells[:, 1:]
+    n0 = n_cells[:, :1] - (n1 if screen.membership.pooled else 0)
+    least = method.min_cells_batch
+    alone = ~np.any((n0 >= least) & (n1 >= least), axis=0)
+    if alone.any():
+        labels = [repr(screen.groups[k]) for k in np.flatnonzero(alone)]
+        more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+        warnings.warn(
+            f"{len(labels)} perturbations share no batch of obs column {batches.column!r} with the "
+            f"control ({least} or more cells of both) and are not tested: "
+            f"{', '.join(labels[:5])}{more}",
             CrispyxWarning,
             stacklevel=5,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,23 @@ from crispyx._io.genes import GeneStream
 from crispyx._jobs.results import Column
 from crispyx._jobs.tiles import TileStore
 from crispyx._kernels.layout import GroupedGenes
+from crispyx._stats.batch_welch import MIN_CELLS, batch_welch_tests
 from crispyx._stats.moments import Arm
+from crispyx._stats.van_elteren import Alternative
 from crispyx._stats.welch import welch_tests
-from crispyx.de.comparison import Running, Tile, compare, rules, select
+from crispyx.de.comparison import Running, Tile, alternative_of, compare, rules, select
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.errors import CrispyxWarning
 from crispyx.settings import Engine
 
 
+@dataclass(frozen=True)
 class _WelchMethod:
+    alternative: Alternative
     name = "t_test"
     takes_variance = True
-    parameters: Mapping[str, Any] = {}
-    columns: Mapping[str, Column] = {
+    min_cells_batch = MIN_CELLS
+    columns = {  # noqa: RUF012 - read only
         "X": Column(np.float32, "effect_size"),
         "z_score": Column(np.float64, "z_score"),
         "pvalue": Column(np.float64, "pvalue"),
@@ -33,6 +38,10 @@ class _WelchMethod:
         "pts": Column(np.float32, "pts"),
         "pts_rest": Column(np.float32, "pts_rest"),
     }
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {"alternative": self.alternative}
 
     def prepare(self, stream: GeneStream) -> None:
         stream.summarize()
@@ -47,15 +56,24 @@ class _WelchMethod:
             stream.take_log1p()
 
     def test(
-        self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
+        self,
+        block: GroupedGenes,
+        batches: Sequence[GroupedGenes],
+        arms: tuple[Arm, Arm],
+        engine: Engine,
+        n_threads: int,
     ) -> Tile:
         control, perturbed = arms
-        statistic, pvalue = welch_tests(block, control, perturbed, engine, n_threads)
-        return {
-            "effect_size": perturbed.mean - control.mean,
-            "z_score": statistic,
-            "pvalue": pvalue,
-        }
+        difference = perturbed.mean - control.mean
+        if batches:
+            difference, statistic, pvalue = batch_welch_tests(
+                batches, self.alternative, engine, n_threads
+            )
+        elif self.alternative != "two-sided":
+            _, statistic, pvalue = batch_welch_tests([block], self.alternative, engine, n_threads)
+        else:
+            statistic, pvalue = welch_tests(block, control, perturbed, engine, n_threads)
+        return {"effect_size": difference, "z_score": statistic, "pvalue": pvalue}
 
     def finish(self, stream: GeneStream, store: TileStore) -> None:
         n_silent = sum(
@@ -123,6 +141,8 @@ def t_test(
     min_cells_pert: int = 2,
     layer: str | None = None,
     output_path: str | Path | None = None,
+    batch_column: str | None = None,
+    alternative: str = "two-sided",
 ) -> RankGenesGroupsResult:
     r"""Compare the mean log expression of every perturbation with the control.
 
@@ -187,6 +207,13 @@ def t_test(
         Layer to use instead of X.
     output_path : path or None
         Exact name of the result, instead of ``output_dir`` and ``data_name``.
+    batch_column : str or None
+        obs column of batches, such as replicates or lanes: means are compared within batches and
+        the differences combined, see ``reference.batch_welch``. Batches with fewer than two cells
+        of an arm are left out, with their cells; ``pts``, ``logfoldchanges`` and the filters stay
+        those of all cells.
+    alternative : {"two-sided", "greater", "less"}
+        ``"greater"`` asks whether the perturbed cells express more, ``"less"`` whether less.
 
     Returns
     -------
@@ -201,11 +228,11 @@ def t_test(
     Notes
     -----
     Source: Welch, Biometrika 34 (1947) 28-35. Reference: ``reference.welch``,
-    ``reference.pipelines.t_test``.
+    ``reference.batch_welch``, ``reference.pipelines.t_test``.
     """
     return compare(
         data,
-        _WelchMethod(),
+        _WelchMethod(alternative_of(alternative)),
         select(
             perturbation_column,
             groupby,
@@ -214,6 +241,7 @@ def t_test(
             gene_name_column,
             perturbations,
             layer,
+            batch_column,
         ),
         rules(
             (min_pct_ctrl, min_pct_pert, min_pct_both),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from crispyx._jobs.tiles import TileStore
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._stats.moments import Arm
 from crispyx._stats.rank_sum import rank_sum_tests
-from crispyx.de.comparison import Running, Tile, compare, rules, select
+from crispyx._stats.van_elteren import Alternative, van_elteren_tests
+from crispyx.de.comparison import Running, Tile, alternative_of, compare, rules, select
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.t_test import warn_about_negative
 from crispyx.errors import CrispyxWarning
@@ -26,7 +27,9 @@ from crispyx.settings import Engine
 @dataclass(frozen=True)
 class _RankSumMethod:
     tie_correct: bool
+    alternative: Alternative
     name = "wilcoxon"
+    min_cells_batch = 1
     takes_variance = False
     columns = {  # noqa: RUF012 - read only
         "X": Column(np.float64, "effect_size"),
@@ -40,14 +43,24 @@ class _RankSumMethod:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        return {"tie_correct": bool(self.tie_correct)}
+        return {"tie_correct": bool(self.tie_correct), "alternative": self.alternative}
 
     def prepare(self, stream: GeneStream) -> None:
         pass  # ranks need no preparation: what the values are is judged when all have been seen
 
     def test(
-        self, block: GroupedGenes, arms: tuple[Arm, Arm], engine: Engine, n_threads: int
+        self,
+        block: GroupedGenes,
+        batches: Sequence[GroupedGenes],
+        arms: tuple[Arm, Arm],
+        engine: Engine,
+        n_threads: int,
     ) -> Tile:
+        if batches or self.alternative != "two-sided":
+            u, z, pvalue, effect_size = van_elteren_tests(
+                batches or [block], self.tie_correct, self.alternative, engine, n_threads
+            )
+            return {"effect_size": effect_size, "z_score": z, "pvalue": pvalue, "u_statistic": u}
         u, z, pvalue = rank_sum_tests(block, self.tie_correct, engine, n_threads)
         control, perturbed = arms
         pairs = perturbed.n_cells * control.n_cells.astype(float)
@@ -99,6 +112,8 @@ def wilcoxon_test(
     min_cells_pert: int = 2,
     layer: str | None = None,
     output_path: str | Path | None = None,
+    batch_column: str | None = None,
+    alternative: str = "two-sided",
 ) -> RankGenesGroupsResult:
     r"""Compare the ranks of every perturbation's cells with the control's, gene by gene.
 
@@ -166,6 +181,12 @@ def wilcoxon_test(
         Layer to use instead of X.
     output_path : path or None
         Exact name of the result, instead of ``output_dir`` and ``data_name``.
+    batch_column : str or None
+        obs column of batches, such as replicates or lanes: cells are ranked within their batch and
+        the batches combined (van Elteren's test). Batches without one of the arms are left out,
+        with their cells; ``pts``, ``logfoldchanges`` and the filters stay those of all cells.
+    alternative : {"two-sided", "greater", "less"}
+        ``"greater"`` asks whether the perturbed cells express more, ``"less"`` whether less.
 
     Returns
     -------
@@ -179,12 +200,13 @@ def wilcoxon_test(
 
     Notes
     -----
-    Source: Mann and Whitney, Ann. Math. Statist. 18 (1947) 50-60. Reference:
-    ``reference.rank_sum``, ``reference.pipelines.wilcoxon``.
+    Source: Mann and Whitney, Ann. Math. Statist. 18 (1947) 50-60; batches: van Elteren, Bull. Inst.
+    Int. Statist. 37 (1960) 351-361. Reference: ``reference.rank_sum``, ``reference.van_elteren``,
+    ``reference.pipelines.wilcoxon``.
     """
     return compare(
         data,
-        _RankSumMethod(tie_correct),
+        _RankSumMethod(tie_correct, alternative_of(alternative)),
         select(
             perturbation_column,
             groupby,
@@ -193,6 +215,7 @@ def wilcoxon_test(
             gene_name_column,
             perturbations,
             layer,
+            batch_column,
         ),
         rules(
             (min_pct_ctrl, min_pct_pert, min_pct_both),

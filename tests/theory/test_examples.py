@@ -11,7 +11,7 @@ import pytest
 import reference
 
 
-@pytest.mark.parametrize("module", ["rank_sum", "welch"])
+@pytest.mark.parametrize("module", ["pseudobulk", "rank_sum", "welch"])
 def test_module_examples_are_true(module: str) -> None:
     outcome = doctest.testmod(importlib.import_module(f"reference.{module}"))
     assert outcome.attempted > 0
