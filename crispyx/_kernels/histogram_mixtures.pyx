@@ -161,6 +161,8 @@ cdef void fit_guide(
         low[i], high[i] = -UNBOUNDED, UNBOUNDED
     low[0], high[0] = logit_weight(0), logit_weight(1)
     low[2] = log(sd_floor)
+    if log_factorial != NULL and not priors:
+        low[3] = log(SMALLEST_RATE)  # as the images have it; beyond it the objective is flat
     n_iterations[0] = 0
     for i in range(n_starts):
         start(&data, x[0] + (i + 0.5) / n_starts * (x[n_bins - 1] - x[0]), &thetas[4 * i])
