@@ -100,8 +100,9 @@ cdef void best_of_gene(
 ) noexcept nogil:
     cdef Arm control, perturbed
     cdef Fit fit0, fit1
-    cdef double alpha, last_alpha = NAN, w0, fill0, w1, fill1, ignored, ignored2
+    cdef double alpha, last_alpha = NAN, w0 = NAN, fill0 = NAN, w1, fill1, ignored, ignored2
     cdef Py_ssize_t k, at, n_nodes = table.n_nodes
+    fit0.eta, fit0.iterations, fit0.converged = NAN, 0, False
     control.w, control.v = scratch, scratch + n_nodes
     perturbed.w, perturbed.v = scratch + 2 * n_nodes, scratch + 3 * n_nodes
     lay_out(&control, table, 0, values, ranks, run_ptr)
@@ -317,6 +318,10 @@ cdef void clamped_of_gene(
         memset(tail, 0, n_tail * sizeof(double))
         add_tail(tail, values + run_ptr[k], run_ptr[k + 1] - run_ptr[k], n_tail)
         constant = constant0 + tail_loglikelihood(tail, n_tail, alpha)
+        if control.arm.y_above + control.arm.y_below + perturbed.arm.y_above == 0 and (
+            perturbed.arm.y_below == 0
+        ):
+            continue
         iterate(&control, &perturbed, alpha, start0, start1, constant, max_iterations, tolerance,
                 out + at, table_stride, iterations + at, converged + at)
         finish_arm(&control.arm, values + run_ptr[0], ranks + run_ptr[0],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -166,7 +167,7 @@ def cell_table(size_factors: np.ndarray, cell_ptr: np.ndarray, n_threads: int = 
     logs = np.log(by_rank)
     ends = [
         (logs[start], logs[stop - 1]) if stop > start else (0.0, 0.0)
-        for start, stop in zip(cell_ptr[:-1], cell_ptr[1:], strict=True)
+        for start, stop in pairwise(cell_ptr)
     ]
     n_nodes = _n_nodes(max((high - low) / 2 for low, high in ends))
     angles = (2 * np.arange(n_nodes) + 1) * math.pi / (2 * n_nodes)
