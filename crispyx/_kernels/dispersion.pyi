@@ -29,7 +29,6 @@ def fit_dispersions(
     shared: bool,
     stop_where_flat: bool,
     min_mu: float,
-    n_tail: int,
     scratch: np.ndarray,
     out: np.ndarray,
     n_threads: int,

@@ -11,7 +11,7 @@ from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
     Arm, Slopes, Table, add_tail, dispersion_slopes, group_of, int64, n_clamped, normalized_total,
-    tail_slopes, value_t, weigh_cells, weigh_counts,
+    tail_length, tail_slopes, value_t, weigh_cells, weigh_counts,
 )
 
 cdef enum:
@@ -83,8 +83,7 @@ def fit_dispersions(
     bint shared,
     bint stop_where_flat,
     double min_mu,
-    Py_ssize_t n_tail,
-    double[:, ::1] scratch,  # SCRATCH (n_threads, n_groups * (2 * n_nodes + 3) + 3 * n_tail)
+    double[:, ::1] scratch,  # SCRATCH (n_threads, n_groups * (2 * n_nodes + 3) + 3 * (largest count + 1))
     double[:, ::1] out,               # OUT (n_fits, n_genes)
     int n_threads,
 ):
@@ -105,7 +104,7 @@ def fit_dispersions(
             t = threadid()
             fit_gene(
                 &table, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &start[0, g],
-                start.shape[1], &precision[0], &upper[0], shared, stop_where_flat, min_mu, n_tail,
+                start.shape[1], &precision[0], &upper[0], shared, stop_where_flat, min_mu,
                 &scratch[t, 0], &out[0, g],
             )
 
@@ -113,11 +112,12 @@ def fit_dispersions(
 cdef void fit_gene(
     const Table* table, Py_ssize_t n_groups, const value_t* values, const int* ranks,
     const int64* run_ptr, const double* start, Py_ssize_t stride, const double* precision,
-    const double* upper, bint shared, bint stop_where_flat, double min_mu, Py_ssize_t n_tail,
-    double* scratch, double* out,
+    const double* upper, bint shared, bint stop_where_flat, double min_mu, double* scratch,
+    double* out,
 ) noexcept nogil:
     cdef Gene gene
     cdef Py_ssize_t k, record = 2 * table.n_nodes + N_SCALARS
+    cdef Py_ssize_t n_tail = tail_length(values + run_ptr[0], run_ptr[n_groups] - run_ptr[0])
     cdef double* tail = scratch + n_groups * record
     cdef double* control_tail = tail + 2 * n_tail
     gene.table, gene.arms, gene.min_mu, gene.n_tail = table, scratch, min_mu, n_tail

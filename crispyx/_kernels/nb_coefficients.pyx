@@ -11,9 +11,8 @@ from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
     Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood, n_clamped,
-    score, tail_loglikelihood, value_t, weigh_cells, weigh_counts,
+    score, tail_length, tail_loglikelihood, value_t, weigh_cells, weigh_counts,
 )
-from crispyx._kernels.sorting cimport sort_values
 
 ctypedef unsigned char uint8
 
@@ -30,18 +29,12 @@ cdef double RIDGE = 1e-6
 cdef double LARGEST_COEFFICIENT = 30
 cdef double NULL_TOLERANCE = 1e-9
 cdef double PSEUDOCOUNT = 0.1
-cdef int64 COUNT_BITS = (<int64> 1 << 32) - 1
+cdef double LOG_PSEUDOCOUNT = log(PSEUDOCOUNT)
 
 cdef struct Fit:
     double eta
     int64 iterations
     bint converged
-
-cdef struct Moving:  # an arm whose clamp moves, and its counts by rising rank
-    Arm arm
-    const int64* keys      # rank << 32 | count
-    Py_ssize_t n_values
-    Py_ssize_t position    # first key that is not clamped
 
 cdef struct Sums:
     double weight
@@ -64,6 +57,7 @@ def best_coefficients(
     bint start_at_poisson,
     int64 max_iterations,
     double tolerance,
+    bint with_fills,
     double[:, ::1] scratch,           # SCRATCH (n_threads, 4 * n_nodes)
     double[:, :, ::1] out,            # OUT (7, n_groups - 1, n_genes)
     int64[:, ::1] iterations,         # OUT (n_groups - 1, n_genes)
@@ -87,20 +81,21 @@ def best_coefficients(
             t = threadid()
             best_of_gene(
                 &table, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &alpha[0, g],
-                start_at_poisson, max_iterations, tolerance, &scratch[t, 0], &out[0, 0, g],
-                &iterations[0, g], &converged[0, g], out.shape[2], out.shape[1] * out.shape[2],
+                start_at_poisson, max_iterations, tolerance, with_fills, &scratch[t, 0],
+                &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
+                out.shape[1] * out.shape[2],
             )
 
 
 cdef void best_of_gene(
     const Table* table, Py_ssize_t n_groups, const value_t* values, const int* ranks,
     const int64* run_ptr, const double* alphas, bint start_at_poisson, int64 max_iterations,
-    double tolerance, double* scratch, double* out, int64* iterations, uint8* converged,
-    Py_ssize_t stride, Py_ssize_t table_stride,
+    double tolerance, bint with_fills, double* scratch, double* out, int64* iterations,
+    uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
 ) noexcept nogil:
     cdef Arm control, perturbed
     cdef Fit fit0, fit1
-    cdef double alpha, last_alpha = NAN, w0 = NAN, fill0 = NAN, w1, fill1, ignored, ignored2
+    cdef double alpha, last_alpha = NAN, w0 = NAN, fill0 = NAN, w1, fill1 = NAN, ignored, ignored2
     cdef Py_ssize_t k, at, n_nodes = table.n_nodes
     fit0.eta, fit0.iterations, fit0.converged = NAN, 0, False
     control.w, control.v = scratch, scratch + n_nodes
@@ -117,13 +112,15 @@ cdef void best_of_gene(
         if alpha != last_alpha:
             fit0 = fit_arm(&control, alpha, start_at_poisson, max_iterations, tolerance)
             information(&control, fit0.eta, alpha, &w0, &ignored, &ignored2)
-            fill0 = empirical_fill(&control, values + run_ptr[0], ranks + run_ptr[0],
-                                   run_ptr[1] - run_ptr[0], fit0.eta, alpha)
+            if with_fills:
+                fill0 = empirical_fill(&control, values + run_ptr[0], ranks + run_ptr[0],
+                                       run_ptr[1] - run_ptr[0], fit0.eta, alpha)
             last_alpha = alpha
         fit1 = fit_arm(&perturbed, alpha, start_at_poisson, max_iterations, tolerance)
         information(&perturbed, fit1.eta, alpha, &w1, &ignored, &ignored2)
-        fill1 = empirical_fill(&perturbed, values + run_ptr[k], ranks + run_ptr[k],
-                               run_ptr[k + 1] - run_ptr[k], fit1.eta, alpha)
+        if with_fills:
+            fill1 = empirical_fill(&perturbed, values + run_ptr[k], ranks + run_ptr[k],
+                                   run_ptr[k + 1] - run_ptr[k], fit1.eta, alpha)
         out[at], out[table_stride + at] = fit0.eta, fit1.eta - fit0.eta
         out[2 * table_stride + at], out[3 * table_stride + at] = w0, w1
         out[4 * table_stride + at], out[5 * table_stride + at] = fill0, fill1
@@ -252,9 +249,8 @@ def clamped_coefficients(
     double min_mu,
     int64 max_iterations,
     double tolerance,
-    Py_ssize_t n_tail,
-    int64[:, ::1] keys,               # SCRATCH (n_threads, 3 * longest run)
-    double[:, ::1] scratch,           # SCRATCH (n_threads, 5 * n_nodes + 3 * n_tail)
+    bint with_fills,
+    double[:, ::1] scratch,           # SCRATCH (n_threads, 5 * n_nodes + 3 * (largest count + 1))
     double[:, :, ::1] out,            # OUT (7, n_groups - 1, n_genes), the last NaN
     int64[:, ::1] iterations,         # OUT (n_groups - 1, n_genes)
     uint8[:, ::1] converged,          # OUT (n_groups - 1, n_genes), 2 where a coefficient left +-30
@@ -274,20 +270,20 @@ def clamped_coefficients(
             t = threadid()
             clamped_of_gene(
                 &table, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &alpha[0, g], start,
-                min_mu, max_iterations, tolerance, n_tail, &keys[t, 0], keys.shape[1] // 3,
-                &scratch[t, 0], &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
-                out.shape[1] * out.shape[2],
+                min_mu, max_iterations, tolerance, with_fills, &scratch[t, 0], &out[0, 0, g],
+                &iterations[0, g], &converged[0, g], out.shape[2], out.shape[1] * out.shape[2],
             )
 
 
 cdef void clamped_of_gene(
     const Table* table, Py_ssize_t n_groups, const value_t* values, const int* ranks,
     const int64* run_ptr, const double* alphas, int start, double min_mu, int64 max_iterations,
-    double tolerance, Py_ssize_t n_tail, int64* keys, Py_ssize_t longest, double* scratch,
-    double* out, int64* iterations, uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
+    double tolerance, bint with_fills, double* scratch, double* out, int64* iterations,
+    uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
 ) noexcept nogil:
-    cdef Moving control, perturbed, first
+    cdef Arm control, perturbed, first
     cdef Py_ssize_t k, at, n_nodes = table.n_nodes
+    cdef Py_ssize_t n_tail = tail_length(values + run_ptr[0], run_ptr[n_groups] - run_ptr[0])
     cdef double* saved = scratch + 4 * n_nodes
     cdef double* control_tail = scratch + 5 * n_nodes
     cdef double* tail = control_tail + n_tail
@@ -295,97 +291,84 @@ cdef void clamped_of_gene(
     memset(tail, 0, 2 * n_tail * sizeof(double))
     add_tail(tail, values + run_ptr[0], run_ptr[1] - run_ptr[0], n_tail)
     memcpy(control_tail, tail, n_tail * sizeof(double))
-    start0 = lay_out_moving(&control, table, 0, values, ranks, run_ptr, min_mu, start, keys,
-                            keys + 2 * longest, scratch)
-    memcpy(saved, control.arm.v, n_nodes * sizeof(double))
+    start0 = lay_out_clamped(&control, table, 0, values, ranks, run_ptr, min_mu, start, scratch)
+    memcpy(saved, control.v, n_nodes * sizeof(double))
     first = control
     for k in range(1, n_groups):
         at = (k - 1) * stride
         alpha = alphas[at]
         leave_out(out + at, table_stride)
         iterations[at], converged[at] = 0, False
-        if isnan(alpha) or table.cell_ptr[k + 1] == table.cell_ptr[k]:
+        if isnan(alpha) or table.cell_ptr[k + 1] == table.cell_ptr[k] or (
+            run_ptr[1] == run_ptr[0] and run_ptr[k + 1] == run_ptr[k]
+        ):
             continue
         # From the same weights for every perturbation, whichever others are asked for.
         control = first
-        memcpy(control.arm.v, saved, n_nodes * sizeof(double))
-        weigh_cells(&control.arm, first.arm.cut)
-        start1 = lay_out_moving(&perturbed, table, k, values, ranks, run_ptr, min_mu, start,
-                                keys + longest, keys + 2 * longest, scratch + 2 * n_nodes)
+        memcpy(control.v, saved, n_nodes * sizeof(double))
+        weigh_cells(&control, first.cut)
+        start1 = lay_out_clamped(&perturbed, table, k, values, ranks, run_ptr, min_mu, start,
+                                 scratch + 2 * n_nodes)
         if alpha != last_alpha:
             constant0 = tail_loglikelihood(control_tail, n_tail, alpha)
             last_alpha = alpha
         memset(tail, 0, n_tail * sizeof(double))
         add_tail(tail, values + run_ptr[k], run_ptr[k + 1] - run_ptr[k], n_tail)
         constant = constant0 + tail_loglikelihood(tail, n_tail, alpha)
-        if control.arm.y_above + control.arm.y_below + perturbed.arm.y_above == 0 and (
-            perturbed.arm.y_below == 0
-        ):
-            continue
-        iterate(&control, &perturbed, alpha, start0, start1, constant, max_iterations, tolerance,
-                out + at, table_stride, iterations + at, converged + at)
-        finish_arm(&control.arm, values + run_ptr[0], ranks + run_ptr[0],
-                   run_ptr[1] - run_ptr[0], out[at], alpha, out + 2 * table_stride + at,
+        iterate(&control, &perturbed, k, values, ranks, run_ptr, alpha, start0, start1, constant,
+                max_iterations, tolerance, out + at, table_stride, iterations + at, converged + at)
+        finish_arm(&control, values + run_ptr[0], ranks + run_ptr[0], run_ptr[1] - run_ptr[0],
+                   out[at], alpha, with_fills, out + 2 * table_stride + at,
                    out + 4 * table_stride + at)
-        finish_arm(&perturbed.arm, values + run_ptr[k], ranks + run_ptr[k],
+        finish_arm(&perturbed, values + run_ptr[k], ranks + run_ptr[k],
                    run_ptr[k + 1] - run_ptr[k], out[at] + out[table_stride + at], alpha,
-                   out + 3 * table_stride + at, out + 5 * table_stride + at)
+                   with_fills, out + 3 * table_stride + at, out + 5 * table_stride + at)
 
 
-cdef double lay_out_moving(
-    Moving* moving, const Table* table, Py_ssize_t k, const value_t* values, const int* ranks,
-    const int64* run_ptr, double min_mu, int start, int64* keys, int64* sort_scratch,
-    double* weights,
+cdef double lay_out_clamped(
+    Arm* arm, const Table* table, Py_ssize_t k, const value_t* values, const int* ranks,
+    const int64* run_ptr, double min_mu, int start, double* weights,
 ) noexcept nogil:
-    """Sort the counts by rank, set the weights at the starting log mean and return that."""
+    """Set the weights at the starting log mean and return that."""
     cdef const value_t* y = values + run_ptr[k]
     cdef const int* rank = ranks + run_ptr[k]
     cdef Py_ssize_t i, n = run_ptr[k + 1] - run_ptr[k]
     cdef double eta = 0, total = 0
-    cdef Arm* arm = &moving.arm
     arm.group, arm.min_mu = group_of(table, k), min_mu
     arm.w, arm.v = weights, weights + table.n_nodes
-    for i in range(n):
-        keys[i] = (<int64> rank[i] << 32) | <int64> y[i]
-        total += y[i]
-    sort_values(keys, sort_scratch, n)
-    moving.keys, moving.n_values = keys, n
     if start == AT_POISSON:
+        for i in range(n):
+            total += y[i]
         weigh_cells(arm, 0)
         eta = log(max(total, 0.5) / total_size(arm))
     elif start == AT_LEAST_SQUARES:
         for i in range(n):
-            eta += log(y[i] / arm.group.size_factors[rank[i]] + PSEUDOCOUNT) - log(PSEUDOCOUNT)
-        eta = eta / arm.group.n + log(PSEUDOCOUNT)
-    memset(arm.v, 0, table.n_nodes * sizeof(double))
-    arm.y_above, arm.y_below = 0, total
-    moving.position = n
-    move_clamp(moving, n_clamped(&arm.group, eta, min_mu))
+            eta += log(y[i] / arm.group.size_factors[rank[i]] + PSEUDOCOUNT) - LOG_PSEUDOCOUNT
+        eta = eta / arm.group.n + LOG_PSEUDOCOUNT
+    weigh_cells(arm, n_clamped(&arm.group, eta, min_mu))
+    weigh_counts(arm, y, rank, n)
     return eta
 
 
-cdef void move_clamp(Moving* moving, Py_ssize_t cut) noexcept nogil:
-    """Clamp the cells before ``cut``; counts that cross it change sides."""
-    cdef Py_ssize_t j, n_nodes = moving.arm.group.n_nodes
+cdef void move_clamp(Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n,
+                     double eta) noexcept nogil:
+    """Clamp the cells whose mean at ``eta`` is too small; counts that cross it change sides."""
+    cdef Py_ssize_t i, j, before = arm.cut, n_nodes = arm.group.n_nodes
+    cdef Py_ssize_t cut = n_clamped(&arm.group, eta, arm.min_mu)
     cdef const double* row
     cdef double count
-    weigh_cells(&moving.arm, cut)
-    while moving.position > 0 and (moving.keys[moving.position - 1] >> 32) >= cut:
-        moving.position -= 1
-        count = <double> (moving.keys[moving.position] & COUNT_BITS)
-        row = moving.arm.group.rows + (moving.keys[moving.position] >> 32) * n_nodes
+    if cut == before:
+        return
+    weigh_cells(arm, cut)
+    for i in range(n):
+        if (ranks[i] < cut) == (ranks[i] < before):
+            continue
+        count = y[i] if cut < before else -y[i]
+        row = arm.group.rows + ranks[i] * n_nodes
         for j in range(n_nodes):
-            moving.arm.v[j] += count * row[j]
-        moving.arm.y_above += count
-        moving.arm.y_below -= count
-    while moving.position < moving.n_values and (moving.keys[moving.position] >> 32) < cut:
-        count = <double> (moving.keys[moving.position] & COUNT_BITS)
-        row = moving.arm.group.rows + (moving.keys[moving.position] >> 32) * n_nodes
-        for j in range(n_nodes):
-            moving.arm.v[j] -= count * row[j]
-        moving.arm.y_above -= count
-        moving.arm.y_below += count
-        moving.position += 1
+            arm.v[j] += count * row[j]
+        arm.y_above += count
+        arm.y_below -= count
 
 
 cdef Sums working_sums(const Arm* arm, double eta, double alpha) noexcept nogil:
@@ -404,8 +387,9 @@ cdef Sums working_sums(const Arm* arm, double eta, double alpha) noexcept nogil:
 
 
 cdef void iterate(
-    Moving* control, Moving* perturbed, double alpha, double start0, double start1,
-    double constant, int64 max_iterations, double tolerance, double* out, Py_ssize_t table_stride,
+    Arm* control, Arm* perturbed, Py_ssize_t k, const value_t* values, const int* ranks,
+    const int64* run_ptr, double alpha, double start0, double start1, double constant,
+    int64 max_iterations, double tolerance, double* out, Py_ssize_t table_stride,
     int64* iterations, uint8* converged,
 ) noexcept nogil:
     cdef double b0 = start0, b1 = start1 - start0, new0, new1, det, before, deviance = 1000
@@ -413,8 +397,8 @@ cdef void iterate(
     cdef int64 i
     for i in range(1, max_iterations + 1):
         iterations[0] = i
-        a = working_sums(&control.arm, b0, alpha)
-        b = working_sums(&perturbed.arm, b0 + b1, alpha)
+        a = working_sums(control, b0, alpha)
+        b = working_sums(perturbed, b0 + b1, alpha)
         det = a.weight * b.weight + RIDGE * (a.weight + 2 * b.weight + RIDGE)
         new0 = ((b.weight + RIDGE) * (a.working + b.working) - b.weight * b.working) / det
         new1 = ((a.weight + b.weight + RIDGE) * b.working
@@ -423,11 +407,12 @@ cdef void iterate(
             converged[0] = TO_RESCUE
             break
         b0, b1 = new0, new1
-        move_clamp(control, n_clamped(&control.arm.group, b0, control.arm.min_mu))
-        move_clamp(perturbed, n_clamped(&perturbed.arm.group, b0 + b1, control.arm.min_mu))
+        move_clamp(control, values + run_ptr[0], ranks + run_ptr[0], run_ptr[1] - run_ptr[0], b0)
+        move_clamp(perturbed, values + run_ptr[k], ranks + run_ptr[k],
+                   run_ptr[k + 1] - run_ptr[k], b0 + b1)
         before = deviance
-        deviance = 2 * (constant + kernel_loglikelihood(&control.arm, b0, alpha)
-                        + kernel_loglikelihood(&perturbed.arm, b0 + b1, alpha))
+        deviance = 2 * (constant + kernel_loglikelihood(control, b0, alpha)
+                        + kernel_loglikelihood(perturbed, b0 + b1, alpha))
         if fabs(deviance - before) <= tolerance * (fabs(deviance) + 0.1):
             converged[0] = True
             break
@@ -435,9 +420,10 @@ cdef void iterate(
 
 
 cdef void finish_arm(Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n, double eta,
-                     double alpha, double* weight, double* fill) noexcept nogil:
+                     double alpha, bint with_fills, double* weight, double* fill) noexcept nogil:
     """Set the information and the empirical fill at the means without a clamp."""
     cdef double ignored, ignored2
     weigh_cells(arm, 0)
     information(arm, eta, alpha, weight, &ignored, &ignored2)
-    fill[0] = empirical_fill(arm, y, ranks, n, eta, alpha)
+    if with_fills:
+        fill[0] = empirical_fill(arm, y, ranks, n, eta, alpha)

@@ -216,6 +216,16 @@ cdef inline double tail_loglikelihood(const double* tail, Py_ssize_t n_tail,
     return total
 
 
+cdef inline Py_ssize_t tail_length(const value_t* y, Py_ssize_t n) noexcept nogil:
+    """Return one more than the largest count."""
+    cdef Py_ssize_t i
+    cdef double largest = 0
+    for i in range(n):
+        if y[i] > largest:
+            largest = y[i]
+    return <Py_ssize_t> largest + 1
+
+
 cdef inline void add_tail(double* tail, const value_t* y, Py_ssize_t n,
                           Py_ssize_t n_tail) noexcept nogil:
     """Add a run to ``tail`` (n_tail,), which is longer than every count of it.

@@ -270,7 +270,6 @@ def _fit(
         shared,
         stop_where_flat,
         min_mu,
-        counts.n_tail,
         np.empty((n_threads, width)),
         out,
         n_threads,

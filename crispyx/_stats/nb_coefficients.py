@@ -60,7 +60,7 @@ class Coefficients:
     control_information, perturbed_information : numpy.ndarray float64
         Expected information of each arm at the fitted means, none held.
     control_fill, perturbed_fill : numpy.ndarray float64
-        Squared scores of the cells of each arm, summed.
+        Squared scores of the cells of each arm, summed; only where asked for.
     silent_z : numpy.ndarray float64
         Signed root of the likelihood ratio where one arm has no count; NaN elsewhere.
     iterations : numpy.ndarray int64
@@ -81,7 +81,12 @@ class Coefficients:
 
 
 def fit_coefficients(
-    counts: Counts, alpha: np.ndarray, fitting: Fitting, engine: Engine, n_threads: int = 1
+    counts: Counts,
+    alpha: np.ndarray,
+    fitting: Fitting,
+    engine: Engine,
+    n_threads: int = 1,
+    with_fills: bool = False,
 ) -> Coefficients:
     """Fit every perturbation of a block against group 0.
 
@@ -97,6 +102,8 @@ def fit_coefficients(
         Which definition runs.
     n_threads : int
         Threads of the kernel.
+    with_fills : bool
+        Also fill the sums that robust standard errors need, NaN otherwise.
     """
     alpha = np.maximum(alpha, SMALLEST_DISPERSION)
     out = np.full((7, *alpha.shape), np.nan)
@@ -104,7 +111,7 @@ def fit_coefficients(
     converged = np.zeros(alpha.shape, dtype=np.uint8)
     if engine == "reference":
         for k, g in np.ndindex(*alpha.shape):
-            fit = _reference_pair(counts, g, k + 1, float(alpha[k, g]), fitting)
+            fit = _reference_pair(counts, g, k + 1, float(alpha[k, g]), fitting, with_fills)
             if fit is not None:
                 out[:, k, g], iterations[k, g], converged[k, g] = fit
         return Coefficients(*out, iterations, converged.astype(bool))
@@ -114,15 +121,16 @@ def fit_coefficients(
     results = (out, iterations, converged, n_threads)
     if not fitting.clamped:
         scratch = np.empty((n_threads, 4 * n_nodes))
-        kernel.best_coefficients(*shared, fitting.start != "zero", *stop, scratch, *results)
+        kernel.best_coefficients(
+            *shared, fitting.start != "zero", *stop, with_fills, scratch, *results
+        )
         return Coefficients(*out, iterations, converged.astype(bool))
     kernel.clamped_coefficients(
         *shared,
         STARTS.index(fitting.start),
         fitting.min_mu,
         *stop,
-        counts.n_tail,
-        np.empty((n_threads, 3 * counts.longest_run), dtype=np.int64),
+        with_fills,
         np.empty((n_threads, 5 * n_nodes + 3 * counts.n_tail)),
         *results,
     )
@@ -130,7 +138,7 @@ def fit_coefficients(
     if fitting.rescue:
         failed |= (iterations == fitting.max_iterations) & np.isfinite(out[0])
         for k, g in np.argwhere(failed).tolist():
-            fit = _reference_pair(counts, g, k + 1, float(alpha[k, g]), fitting)
+            fit = _reference_pair(counts, g, k + 1, float(alpha[k, g]), fitting, with_fills)
             if fit is not None:
                 out[:, k, g], iterations[k, g], converged[k, g] = fit
     else:
@@ -139,7 +147,7 @@ def fit_coefficients(
 
 
 def _reference_pair(
-    counts: Counts, gene: int, group: int, alpha: float, fitting: Fitting
+    counts: Counts, gene: int, group: int, alpha: float, fitting: Fitting, with_fills: bool
 ) -> tuple[list[float], int, bool] | None:
     import math
 
@@ -181,7 +189,8 @@ def _reference_pair(
     for arm, eta in ((control, fit.intercept), (perturbed, fit.intercept + fit.log_fold_change)):
         mu = arm.size_factors * math.exp(eta)
         informations.append(float(working_weights(mu, alpha).sum()))
-        fills.append(float(np.sum(((arm.counts - mu) / (1 + alpha * mu)) ** 2)))
+        fill = float(np.sum(((arm.counts - mu) / (1 + alpha * mu)) ** 2))
+        fills.append(fill if with_fills else math.nan)
     table = [fit.intercept, fit.log_fold_change, *informations, *fills, z]
     return table, fit.iterations, fit.converged
 

@@ -125,11 +125,6 @@ class Counts:
         """One more than the largest count of the block."""
         return int(self.values.max(initial=0)) + 1
 
-    @property
-    def longest_run(self) -> int:
-        """Non-zeros of the longest run."""
-        return int(np.diff(self.run_ptr, axis=1).max(initial=0))
-
     def dense(self, gene: int, group: int) -> np.ndarray:
         """Return the counts of a group by rank (n_cells,) float64."""
         run = slice(self.run_ptr[gene, group], self.run_ptr[gene, group + 1])

@@ -23,7 +23,7 @@ FITTINGS = [
 def test_compiled_tests_are_the_defined_ones(se_method: str, fitting: Fitting) -> None:
     tests = []
     for engine in ("compiled", "reference"):
-        fits = fit_coefficients(COUNTS, ALPHA, fitting, engine)
+        fits = fit_coefficients(COUNTS, ALPHA, fitting, engine, with_fills=True)
         tests.append(wald_tests(COUNTS, ALPHA, fits, se_method, engine))
     ours, defined = tests
     np.testing.assert_allclose(ours.standard_error, defined.standard_error, rtol=1e-10)
