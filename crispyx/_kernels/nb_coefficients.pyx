@@ -17,7 +17,7 @@ from crispyx._kernels.node_sums cimport (
 ctypedef unsigned char uint8
 
 cdef enum:
-    N_OUT = 7  # intercept, log fold change, both informations, both empirical fills, silent z
+    N_OUT = 7  # intercept, log fold change, information of both arms, both empirical fills, silent z
     AT_ZERO = 0
     AT_POISSON = 1
     AT_LEAST_SQUARES = 2

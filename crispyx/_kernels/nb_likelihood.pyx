@@ -73,9 +73,9 @@ def likelihood_sums(
     double[:, :, ::1] out,            # OUT (6, n_groups, n_genes)
     int n_threads,
 ):
-    """Fill log-likelihood, score, observed and expected information, and both slopes in log alpha.
+    """Fill log-likelihood, score, observed and expected information, both slopes in log alpha.
 
-    Score and informations are of the cells that are not clamped; the slopes are of minus the
+    Score and information are of the cells that are not clamped; the slopes are of minus the
     log-likelihood plus half the log of the information.
     """
     cdef Py_ssize_t g, k

@@ -185,13 +185,13 @@ def _reference_pair(
         if silent:
             loud = fits[0] if control.counts.any() else fits[1]
             z = silent_arm_test(control, perturbed, loud.eta, alpha)
-    informations, fills = [], []
+    weights, fills = [], []
     for arm, eta in ((control, fit.intercept), (perturbed, fit.intercept + fit.log_fold_change)):
         mu = arm.size_factors * math.exp(eta)
-        informations.append(float(working_weights(mu, alpha).sum()))
+        weights.append(float(working_weights(mu, alpha).sum()))
         fill = float(np.sum(((arm.counts - mu) / (1 + alpha * mu)) ** 2))
         fills.append(fill if with_fills else math.nan)
-    table = [fit.intercept, fit.log_fold_change, *informations, *fills, z]
+    table = [fit.intercept, fit.log_fold_change, *weights, *fills, z]
     return table, fit.iterations, fit.converged
 
 

@@ -100,7 +100,7 @@ def test_both_optimizers_agree_where_nothing_is_clamped(simulated: tuple) -> Non
     options = replace(EVERY_GENE, min_mu=0.0, shrink_dispersion=False, tol=1e-12, max_iter=200)
     best = nb_glm(counts[:, :8], labels, "control", options)
     scored = nb_glm(counts[:, :8], labels, "control", replace(options, optimization_method="irls"))
-    # The ridge of the scoring steps, 1e-6, against informations from 5 on.
+    # The ridge of the scoring steps, 1e-6, against information from 5 on.
     np.testing.assert_allclose(scored.log_fold_change, best.log_fold_change, atol=2e-6)
     assert scored.converged.all()
 
