@@ -94,7 +94,7 @@ def rough_moments(
         for k, g in np.ndindex(*guess.shape):
             arms = _arms(counts, g, [0, k + 1])
             if any(arm.counts.any() for arm in arms):
-                guess[k, g] = reference.dispersion.rough_moments(arms, upper[k])
+                guess[k, g] = reference.dispersion.rough_moments(arms, float(upper[k]))
         return guess
     n = table.n_cells[:, None].astype(float)
     n0, n1 = n[0], n[1:]

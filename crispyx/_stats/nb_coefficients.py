@@ -114,23 +114,20 @@ def fit_coefficients(
             fit = _reference_pair(counts, g, k + 1, float(alpha[k, g]), fitting, with_fills)
             if fit is not None:
                 out[:, k, g], iterations[k, g], converged[k, g] = fit
-        return Coefficients(*out, iterations, converged.astype(bool))
+        return _coefficients(out, iterations, converged)
     n_nodes = counts.table.rows.shape[1]
     shared = (counts.values, counts.ranks, counts.run_ptr, *counts.table.arrays, alpha)
-    stop = (fitting.max_iterations, fitting.tolerance)
+    stop = (fitting.max_iterations, fitting.tolerance, with_fills)
     results = (out, iterations, converged, n_threads)
     if not fitting.clamped:
         scratch = np.empty((n_threads, 4 * n_nodes))
-        kernel.best_coefficients(
-            *shared, fitting.start != "zero", *stop, with_fills, scratch, *results
-        )
-        return Coefficients(*out, iterations, converged.astype(bool))
+        kernel.best_coefficients(*shared, fitting.start != "zero", *stop, scratch, *results)
+        return _coefficients(out, iterations, converged)
     kernel.clamped_coefficients(
         *shared,
         STARTS.index(fitting.start),
         fitting.min_mu,
         *stop,
-        with_fills,
         np.empty((n_threads, 5 * n_nodes + 3 * counts.n_tail)),
         *results,
     )
@@ -143,7 +140,21 @@ def fit_coefficients(
                 out[:, k, g], iterations[k, g], converged[k, g] = fit
     else:
         converged[failed] = False
-    return Coefficients(*out, iterations, converged.astype(bool))
+    return _coefficients(out, iterations, converged)
+
+
+def _coefficients(out: np.ndarray, iterations: np.ndarray, converged: np.ndarray) -> Coefficients:
+    return Coefficients(
+        intercept=out[0],
+        log_fold_change=out[1],
+        control_information=out[2],
+        perturbed_information=out[3],
+        control_fill=out[4],
+        perturbed_fill=out[5],
+        silent_z=out[6],
+        iterations=iterations,
+        converged=converged.astype(bool),
+    )
 
 
 def _reference_pair(

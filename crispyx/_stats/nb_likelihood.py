@@ -18,6 +18,9 @@ from crispyx.settings import Engine
 
 STRIDE = 8
 DIGITS = 33.0  # natural logs of the accuracy of the node sums, about 14 decimal digits
+Arrays = tuple[
+    np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray
+]
 SUMS = ("log_likelihood", "score", "observed", "expected", "slope", "curvature")
 
 
@@ -68,7 +71,7 @@ class CellTable:
         return np.array([np.mean(1 / self.of_group(k)) for k in range(self.n_groups)])
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> Arrays:
         """The arrays in the order in which kernels take them."""
         return (
             self.cell_ptr,
