@@ -22,9 +22,7 @@ SMALLEST_COEFFICIENT = 1e-10
 TRIMMED_SHARE = 0.001
 SMALLEST_IN_MEAN = 1e-7
 MAX_ROUNDS = 100
-# SciPy's defaults, which PyDESeq2 stops at, and a stop that leaves only rounding.
-LITERAL_STOP = {"ftol": 2.2204460492503131e-09, "gtol": 1e-5}
-EXACT_STOP = {"ftol": 1e-15, "gtol": 1e-11}
+POLISHING_STEPS = 3
 
 
 class DispersionTrend(NamedTuple):
@@ -66,7 +64,8 @@ def fit_trend(
     ----------
     genewise : (n_genes,), NaN for genes without counts
     base_mean : (n_genes,), mean of normalized counts over all cells used
-    literal : stop the minimizer where PyDESeq2 does, about 1e-5 from the minimum
+    literal : stay where SciPy's L-BFGS-B stops, as PyDESeq2 does, about 1e-5 from the minimum;
+        otherwise Newton steps go on to the minimum
 
     Returns
     -------
@@ -86,18 +85,35 @@ def fit_trend(
         if not target.size:
             break
         old = new
-        new, success = _minimize_deviance(target, inverse, LITERAL_STOP if literal else EXACT_STOP)
+        new, success = _minimize_deviance(target, inverse)
         if not success or (new <= SMALLEST_COEFFICIENT).any():
             break
+        if not literal:
+            new = _polished(new, target, inverse)
         ratio = target / (new[0] + new[1] * inverse)
         near = (ratio >= FAR_BELOW) & (ratio < FAR_ABOVE)
         target, inverse = target[near], inverse[near]
     return DispersionTrend(_trimmed_mean(alpha[alpha > SMALLEST_IN_MEAN]), 0.0, False)
 
 
-def _minimize_deviance(
-    target: Vector, inverse: Vector, stop: dict[str, float]
-) -> tuple[Vector, bool]:
+def _polished(coefficients: Vector, target: Vector, inverse: Vector) -> Vector:
+    """Take Newton steps from where L-BFGS-B stopped, while they stay inside and downhill."""
+    design = np.column_stack([np.ones_like(inverse), inverse])
+    best = coefficients
+    for _ in range(POLISHING_STEPS):
+        trend = design @ best
+        slope = design.T @ ((1 - target / trend) / trend)
+        curvature = (design.T * ((2 * target / trend - 1) / trend**2)) @ design
+        if not (np.linalg.eigvalsh(curvature) > 0).all():
+            break
+        step = np.linalg.solve(curvature, slope)
+        if (np.abs(step) > best / 2).any():
+            break
+        best = best - step
+    return best
+
+
+def _minimize_deviance(target: Vector, inverse: Vector) -> tuple[Vector, bool]:
     design = np.column_stack([np.ones_like(inverse), inverse])
 
     def loss(coefficients: Vector) -> float:
@@ -114,7 +130,6 @@ def _minimize_deviance(
         jac=gradient,
         method="L-BFGS-B",
         bounds=[(1e-12, math.inf)] * 2,
-        options=stop,
     )
     return found.x, bool(found.success)
 

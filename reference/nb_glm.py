@@ -256,7 +256,7 @@ def estimate_dispersions(groups: list[GroupCounts], options: NBOptions) -> Dispe
 
 
 def _genewise(arms: list[Arm], upper: float, options: NBOptions) -> float:
-    if options.literal:
+    if options.literal and not options.shares_dispersion:
         start = dispersion.rough_moments(arms, upper)
     else:
         start = dispersion.within_group_moments(arms, upper)
@@ -309,13 +309,19 @@ def _compare(
 
 def _refitted_dispersion(arms: list[Arm], found: Dispersions, options: NBOptions) -> float:
     """Return the dispersion of replaced counts; trend and prior stay as they are."""
+    if options.dispersion is not None:
+        return float(options.dispersion)
     upper = dispersion.largest_dispersion(sum(arm.counts.size for arm in arms))
-    genewise = _genewise(arms, upper, options)
+    genewise = _genewise(arms, upper, _of_a_pair(options))
     if found.curve is None or found.prior is None or not options.use_map_dispersion:
         return genewise
     mean = np.mean(np.concatenate([arm.counts / arm.size_factors for arm in arms]))
     trend = float(found.curve.at(mean))
     return _shrunk(arms, genewise, trend, found.prior, upper, options)
+
+
+def _of_a_pair(options: NBOptions) -> NBOptions:
+    return replace(options, dispersion_scope="per_comparison", share_dispersion=False)
 
 
 def compare_arms(

@@ -118,10 +118,11 @@ def fit_coefficients(
     n_nodes = counts.table.rows.shape[1]
     shared = (counts.values, counts.ranks, counts.run_ptr, *counts.table.arrays, alpha)
     stop = (fitting.max_iterations, fitting.tolerance, with_fills)
-    results = (out, iterations, converged, n_threads)
     if not fitting.clamped:
         scratch = np.empty((n_threads, 4 * n_nodes))
-        kernel.best_coefficients(*shared, fitting.start != "zero", *stop, scratch, *results)
+        kernel.best_coefficients(
+            *shared, fitting.start != "zero", *stop, scratch, out, iterations, converged, n_threads
+        )
         return _coefficients(out, iterations, converged)
     kernel.clamped_coefficients(
         *shared,
@@ -129,7 +130,10 @@ def fit_coefficients(
         fitting.min_mu,
         *stop,
         np.empty((n_threads, 5 * n_nodes + 3 * counts.n_tail)),
-        *results,
+        out,
+        iterations,
+        converged,
+        n_threads,
     )
     failed = converged == TO_RESCUE
     if fitting.rescue:

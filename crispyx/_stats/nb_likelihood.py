@@ -119,6 +119,17 @@ class Counts:
         )
         return cls(block.values, table.rank[table.cell_ptr[group] + cells], block.run_ptr, table)
 
+    @classmethod
+    def of_arms(cls, arms: list[tuple[np.ndarray, np.ndarray]]) -> Counts:
+        """Build one gene from the counts and the size factors of each group, (n_cells,) arrays."""
+        cell_ptr = np.concatenate([[0], np.cumsum([len(y) for y, _ in arms])])
+        table = cell_table(np.concatenate([s for _, s in arms]), cell_ptr)
+        places = [np.flatnonzero(y) for y, _ in arms]
+        ranks = [table.rank[start + at] for start, at in zip(cell_ptr[:-1], places, strict=True)]
+        run_ptr = np.concatenate([[0], np.cumsum([len(at) for at in places])])
+        values = np.concatenate([y[y != 0] for y, _ in arms]).astype(np.float64)
+        return cls(values, np.concatenate(ranks), run_ptr[None].astype(np.int64), table)
+
     @property
     def n_genes(self) -> int:
         return len(self.run_ptr)
@@ -234,7 +245,9 @@ def likelihood_sums(
     out = np.empty((len(SUMS), *eta.shape))
     if engine == "reference":
         for k, g in np.ndindex(*eta.shape):
-            out[:, k, g] = _reference_sums(counts, g, k, eta[k, g], alpha[k, g], min_mu)
+            out[:, k, g] = _reference_sums(
+                counts, g, k, float(eta[k, g]), float(alpha[k, g]), min_mu
+            )
     else:
         kernel.likelihood_sums(
             counts.values,
