@@ -42,7 +42,9 @@ def log_likelihood(counts: ArrayLike, mu: ArrayLike, alpha: float) -> float:
     y, m = np.asarray(counts, dtype=np.float64), np.asarray(mu, dtype=np.float64)
     if alpha == 0:
         return float(np.sum(xlogy(y, m) - m - gammaln(y + 1)))
-    rising = sum(float(np.log1p(np.arange(int(count)) * alpha).sum()) for count in y)
+    rising = 0.0
+    for count, n_cells in zip(*np.unique(y, return_counts=True), strict=True):
+        rising += n_cells * float(np.log1p(np.arange(int(count)) * alpha).sum())
     return rising + float(
         np.sum(xlogy(y, m) - gammaln(y + 1) - (y + 1 / alpha) * np.log1p(alpha * m))
     )
@@ -99,10 +101,10 @@ def dispersion_slopes(counts: ArrayLike, mu: ArrayLike, alpha: float) -> tuple[f
     """
     y, m = np.asarray(counts, dtype=np.float64), np.asarray(mu, dtype=np.float64)
     first = second = 0.0
-    for count in y:
+    for count, n_cells in zip(*np.unique(y, return_counts=True), strict=True):
         ratio = np.arange(int(count)) * alpha
-        first += float(np.sum(ratio / (1 + ratio)))
-        second += float(np.sum(ratio / (1 + ratio) ** 2))
+        first += n_cells * float(np.sum(ratio / (1 + ratio)))
+        second += n_cells * float(np.sum(ratio / (1 + ratio) ** 2))
     u = alpha * m
     v = u / (1 + u)
     first += float(np.sum((np.log1p(u) - v) / alpha - y * v))
