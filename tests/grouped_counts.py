@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from layouts import grouped
+from layouts import gene_block
 
 from crispyx._kernels.layout import Membership
-from crispyx._stats.nb_likelihood import Counts, cell_table
+from crispyx._stats.nb_likelihood import Counts, grouped_cells
 
 
 def grouped_counts(
@@ -17,15 +17,9 @@ def grouped_counts(
 ) -> Counts:
     """Group a (n_cells, n_genes) matrix by the group numbers of its cells."""
     labels = np.asarray(labels)
-    n_groups = int(labels.max()) + 1
-    members = [np.flatnonzero(labels == k) for k in range(n_groups)]
-    cell_ptr = np.concatenate([[0], np.cumsum([len(cells) for cells in members])])
-    table = cell_table(np.asarray(size_factors)[np.concatenate(members)], cell_ptr, n_threads)
-    block = grouped(values, Membership.from_labels(labels, n_groups), n_threads)
-    places = [
-        np.flatnonzero(values[cells, gene]) for gene in range(values.shape[1]) for cells in members
-    ]
-    return Counts.of(block, np.concatenate(places).astype(np.int32), table)
+    membership = Membership.from_labels(labels, int(labels.max()) + 1)
+    table = grouped_cells(np.asarray(size_factors), membership, n_threads)
+    return Counts.of_block(gene_block(values), membership, table, n_threads)
 
 
 def drawn_counts(seed: int, sizes: list[int], n_genes: int, spread: float = 0.5) -> Counts:

@@ -6,14 +6,15 @@ Reference: ``reference.nb_likelihood``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
+from crispyx._kernels import grouping, ranked_counts
 from crispyx._kernels import nb_likelihood as kernel
-from crispyx._kernels.layout import GroupedGenes
+from crispyx._kernels.layout import CompressedBlock, Membership
 from crispyx.settings import Engine
 
 STRIDE = 8
@@ -33,7 +34,8 @@ class CellTable:
     cell_ptr : numpy.ndarray (n_groups + 1,) int64
         Where the cells of each group start in the arrays over members.
     rank : numpy.ndarray (n_members,) int32
-        Place of each cell in its group by rising size factor, cells in the order of the input.
+        Place of each cell in its group by rising size factor, in the order in which the cells were
+        given: that of the groups, or of the memberships (:func:`grouped_cells`).
     size_factors : numpy.ndarray (n_members,) float64
         Of the cells by rank.
     rows : numpy.ndarray (n_members, n_nodes) float64
@@ -96,7 +98,8 @@ class Counts:
     Attributes
     ----------
     values : numpy.ndarray (nnz,) float32 or float64
-        Non-zero counts, see :class:`GroupedGenes`.
+        Non-zero counts, gene after gene, within a gene group after group, within a group in the
+        order of the cells in the input.
     ranks : numpy.ndarray (nnz,) int32
         Rank of the cell in its group.
     run_ptr : numpy.ndarray (n_genes, n_groups + 1) int64
@@ -111,13 +114,48 @@ class Counts:
     table: CellTable
 
     @classmethod
-    def of(cls, block: GroupedGenes, cells: np.ndarray, table: CellTable) -> Counts:
-        """Build from a block and the place of each value's cell in its group (nnz,) int32."""
-        group = np.repeat(
-            np.tile(np.arange(block.n_groups), block.n_genes),
-            np.diff(block.run_ptr, axis=1).ravel(),
+    def of_block(
+        cls,
+        block: CompressedBlock,
+        membership: Membership,
+        table: CellTable,
+        n_threads: int = 1,
+    ) -> Counts:
+        """Group the non-zeros of a block of genes.
+
+        Parameters
+        ----------
+        block : CompressedBlock
+            Genes of a count matrix, without stored zeros.
+        membership : Membership
+            Groups of the cells, not pooled.
+        table : CellTable
+            The same cells, from :func:`grouped_cells`.
+        n_threads : int
+            Threads of the kernel.
+        """
+        n_groups = len(membership.sizes)
+        run_ptr = np.empty((block.n_major, n_groups + 1), dtype=np.int64)
+        members = (membership.ptr, membership.groups)
+        grouping.count_runs(block.minor, block.ptr, *members, run_ptr, n_threads)
+        ends = np.cumsum(run_ptr[:, -1])
+        run_ptr[1:] += ends[:-1, None]
+        n_values = int(ends[-1]) if len(ends) else 0
+        ranks = np.empty(n_values, dtype=np.int32)
+        values = np.empty(n_values, dtype=block.values.dtype)
+        ranked_counts.fill_ranked_runs(
+            block.values,
+            block.minor,
+            block.ptr,
+            *members,
+            table.rank,
+            run_ptr,
+            np.empty((n_threads, n_groups), dtype=np.int64),
+            values,
+            ranks,
+            n_threads,
         )
-        return cls(block.values, table.rank[table.cell_ptr[group] + cells], block.run_ptr, table)
+        return cls(values, ranks, run_ptr, table)
 
     @classmethod
     def of_arms(cls, arms: list[tuple[np.ndarray, np.ndarray]]) -> Counts:
@@ -145,6 +183,19 @@ class Counts:
         vector = np.zeros(int(self.table.n_cells[group]))
         vector[self.ranks[run]] = self.values[run]
         return vector
+
+
+def grouped_cells(
+    size_factors: np.ndarray, membership: Membership, n_threads: int = 1
+) -> CellTable:
+    """Lay out the size factors (n_cells,) of the cells of a membership, group after group."""
+    cells = np.repeat(np.arange(len(membership.ptr) - 1), np.diff(membership.ptr))
+    cell_ptr = np.concatenate([[0], np.cumsum(membership.sizes)])
+    by_group = np.argsort(membership.groups, kind="stable")
+    table = cell_table(size_factors[cells[by_group]], cell_ptr, n_threads)
+    rank = np.empty_like(table.rank)
+    rank[by_group] = table.rank
+    return replace(table, rank=rank)
 
 
 def cell_table(size_factors: np.ndarray, cell_ptr: np.ndarray, n_threads: int = 1) -> CellTable:

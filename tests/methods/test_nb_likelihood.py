@@ -7,8 +7,10 @@ import pytest
 from grouped_counts import drawn_counts, grouped_counts, small_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import gene_block, membership_of
+from strategies import cases
 
-from crispyx._stats.nb_likelihood import Counts, cell_table, likelihood_sums
+from crispyx._stats.nb_likelihood import Counts, cell_table, grouped_cells, likelihood_sums
 
 # Node sums are exact to about 1e-14; alpha-slopes cancel by up to 1 / (alpha mu).
 RTOL = {"slope": 1e-8, "curvature": 1e-8}
@@ -67,6 +69,23 @@ def test_ranks_follow_the_size_factors_of_each_group() -> None:
     np.testing.assert_array_equal(counts.dense(0, 0), [7, 0])
     np.testing.assert_array_equal(counts.dense(0, 1), [9, 5])
     np.testing.assert_array_equal(counts.table.of_group(1), [0.5, 3])
+
+
+@given(cases(), st.integers(1, 3))
+def test_every_group_holds_the_counts_of_its_cells(case: tuple, n_threads: int) -> None:
+    values, design = case
+    values = np.abs(values)
+    groups = [own if design.pool is None else [k - 1 for k in own] for own in design.groups]
+    membership = membership_of(groups, design.n_groups)
+    s = 1 + np.random.default_rng(0).permutation(len(values)) / 7
+    table = grouped_cells(s, membership, n_threads)
+    counts = Counts.of_block(gene_block(values), membership, table, n_threads)
+    for k in range(design.n_groups):
+        cells = np.array([i for i, own in enumerate(groups) if k in own], dtype=int)
+        by_rank = cells[np.argsort(s[cells])]
+        np.testing.assert_array_equal(table.of_group(k), s[by_rank])
+        for g in range(values.shape[1]):
+            np.testing.assert_array_equal(counts.dense(g, k), values[by_rank, g])
 
 
 def test_sums_do_not_depend_on_threads() -> None:
