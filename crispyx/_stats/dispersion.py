@@ -38,8 +38,9 @@ class NormalizedMoments:
 
     def pooled_mean(self, groups: list[int]) -> np.ndarray:
         """Return the mean over the cells of some groups (n_genes,)."""
-        n = self.table.n_cells[groups].astype(float)
-        return n @ self.mean[groups] / n.sum()
+        used = [k for k in groups if self.table.n_cells[k] > 0]
+        n = self.table.n_cells[used].astype(float)
+        return n @ self.mean[used] / n.sum()
 
 
 def normalized_moments(counts: Counts, engine: Engine, n_threads: int = 1) -> NormalizedMoments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from grouped_counts import drawn_counts, small_counts
+from grouped_counts import drawn_counts, grouped_counts, small_counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +44,14 @@ def test_moments_are_the_defined_ones() -> None:
     np.testing.assert_allclose(ours.squares, defined.squares, rtol=1e-12)
     pool = np.concatenate([COUNTS.dense(4, k) / COUNTS.table.of_group(k) for k in (0, 2)])
     assert ours.pooled_mean([0, 2])[4] == pytest.approx(pool.mean(), rel=1e-13)
+
+
+def test_a_group_without_cells_does_not_hide_the_others() -> None:
+    counts = grouped_counts(np.array([[2.0], [4], [0]]), np.array([0, 2, 2]), np.ones(3))
+    assert counts.table.n_cells.tolist() == [1, 0, 2]
+    moments = normalized_moments(counts, "compiled")
+    np.testing.assert_array_equal(moments.pooled_mean([0, 1, 2]), [2.0])
+    assert np.isnan(moments.mean[1]).all()
 
 
 @pytest.mark.parametrize("groups", [PAIRS, EVERYONE])
