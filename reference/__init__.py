@@ -26,5 +26,13 @@ module                           what it defines
 :mod:`reference.depth_mixtures`  ``poisson``, ``neg_binomial`` and ``binomial``
 :mod:`reference.beta_mixtures`   ``beta2`` and ``beta3``
 :mod:`reference.pipelines`       the two tests over a whole screen, degenerate cases
+:mod:`reference.size_factors`    depth of each cell, four ways
+:mod:`reference.nb_likelihood`   the negative binomial log-likelihood and its slopes
+:mod:`reference.nb_coefficients` log means of both arms, PyDESeq2's iteration
+:mod:`reference.dispersion`      genewise dispersions, prior, posterior modes
+:mod:`reference.dispersion_trend` dispersion over the mean
+:mod:`reference.wald`            standard errors and tests of a fold change
+:mod:`reference.cooks`           Cook's distance and replaced counts
+:mod:`reference.nb_glm`          the negative binomial test over a whole screen
 ================================ ====================================================
 """

@@ -1,0 +1,16 @@
+# Types of ranked_counts.pyx; the arrays are described there.
+import numpy as np
+
+def fill_ranked_runs(
+    values: np.ndarray,
+    cells: np.ndarray,
+    ptr: np.ndarray,
+    member_ptr: np.ndarray,
+    member_groups: np.ndarray,
+    member_ranks: np.ndarray,
+    run_ptr: np.ndarray,
+    cursor: np.ndarray,
+    out_values: np.ndarray,
+    out_ranks: np.ndarray,
+    n_threads: int,
+) -> None: ...

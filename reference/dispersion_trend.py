@@ -1,0 +1,141 @@
+r"""The trend of dispersion over mean expression.
+
+.. math::  \alpha_{\mathrm{trend}}(\bar q) = a_0 + a_1 / \bar q
+
+fitted to the genewise dispersions as means of gamma variables, in rounds that leave out genes far
+from the curve. Where the curve cannot be fitted, one trimmed mean serves all genes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+
+Vector = NDArray[np.float64]
+
+FAR_BELOW, FAR_ABOVE = 1e-4, 15.0
+SMALLEST_COEFFICIENT = 1e-10
+TRIMMED_SHARE = 0.001
+SMALLEST_IN_MEAN = 1e-7
+MAX_ROUNDS = 100
+POLISHING_STEPS = 3
+
+
+class DispersionTrend(NamedTuple):
+    """The fitted curve; ``slope`` is 0 where one mean serves all genes.
+
+    Attributes
+    ----------
+    asymptote : a0, dispersion at high means
+    slope : a1
+    parametric : False where the curve could not be fitted
+    """
+
+    asymptote: float
+    slope: float
+    parametric: bool
+
+    def at(self, base_mean: ArrayLike) -> Vector:
+        """Return the dispersions expected at means (n_genes,) > 0."""
+        mean = np.asarray(base_mean, dtype=np.float64)
+        if not self.parametric:
+            return np.full(mean.shape, self.asymptote)
+        return self.asymptote + self.slope / mean
+
+
+def fit_trend(
+    genewise: ArrayLike, base_mean: ArrayLike, *, literal: bool = False
+) -> DispersionTrend:
+    r"""Fit the curve by minimizing the gamma deviance.
+
+    .. math::
+
+        \min_{a_0, a_1 \ge 10^{-12}} \frac1G \sum_g \Big(\frac{\hat\alpha_g}{t_g} + \log t_g\Big),
+        \qquad t_g = a_0 + a_1 / \bar q_g
+
+    Each round starts at (1, 1); then genes with :math:`\hat\alpha_g / t_g` below 1e-4 or from 15 on
+    are left out, until the squared changes of the log coefficients add up to less than 1e-6.
+
+    Parameters
+    ----------
+    genewise : (n_genes,), NaN for genes without counts
+    base_mean : (n_genes,), mean of normalized counts over all cells used
+    literal : stay where SciPy's L-BFGS-B stops, as PyDESeq2 does, about 1e-5 from the minimum;
+        otherwise Newton steps go on to the minimum
+
+    Returns
+    -------
+    DispersionTrend; not parametric when a coefficient falls to 1e-10 or no gene is left.
+
+    Notes
+    -----
+    Source: Love, Huber and Anders, Genome Biology 15 (2014) 550, equation 5.
+    """
+    alpha, mean = np.asarray(genewise, dtype=float), np.asarray(base_mean, dtype=float)
+    used = np.isfinite(alpha) & (mean > 0)
+    target, inverse = alpha[used], 1 / mean[used]
+    old, new = np.array([0.1, 0.1]), np.array([1.0, 1.0])
+    for _ in range(MAX_ROUNDS):
+        if np.sum(np.log(np.abs(new / old)) ** 2) < 1e-6:
+            return DispersionTrend(float(new[0]), float(new[1]), True)
+        if not target.size:
+            break
+        old = new
+        new, success = _minimize_deviance(target, inverse)
+        if not success or (new <= SMALLEST_COEFFICIENT).any():
+            break
+        if not literal:
+            new = _polished(new, target, inverse)
+        ratio = target / (new[0] + new[1] * inverse)
+        near = (ratio >= FAR_BELOW) & (ratio < FAR_ABOVE)
+        target, inverse = target[near], inverse[near]
+    return DispersionTrend(_trimmed_mean(alpha[alpha > SMALLEST_IN_MEAN]), 0.0, False)
+
+
+def _polished(coefficients: Vector, target: Vector, inverse: Vector) -> Vector:
+    """Take Newton steps from where L-BFGS-B stopped, while they stay inside and downhill."""
+    design = np.column_stack([np.ones_like(inverse), inverse])
+    best = coefficients
+    for _ in range(POLISHING_STEPS):
+        trend = design @ best
+        slope = design.T @ ((1 - target / trend) / trend)
+        curvature = (design.T * ((2 * target / trend - 1) / trend**2)) @ design
+        if not (np.linalg.eigvalsh(curvature) > 0).all():
+            break
+        step = np.linalg.solve(curvature, slope)
+        if (np.abs(step) > best / 2).any():
+            break
+        best = best - step
+    return best
+
+
+def _minimize_deviance(target: Vector, inverse: Vector) -> tuple[Vector, bool]:
+    design = np.column_stack([np.ones_like(inverse), inverse])
+
+    def loss(coefficients: Vector) -> float:
+        trend = design @ coefficients
+        return float(np.mean(target / trend + np.log(trend)))
+
+    def gradient(coefficients: Vector) -> Vector:
+        trend = design @ coefficients
+        return -np.mean(((target / trend - 1)[:, None] * design) / trend[:, None], axis=0)
+
+    found = minimize(
+        loss,
+        np.ones(2),
+        jac=gradient,
+        method="L-BFGS-B",
+        bounds=[(1e-12, math.inf)] * 2,
+    )
+    return found.x, bool(found.success)
+
+
+def _trimmed_mean(values: Vector) -> float:
+    """Return the mean without the 0.1 % at each end; NaN for no values."""
+    n_cut = int(TRIMMED_SHARE * values.size)
+    middle = np.sort(values)[n_cut : values.size - n_cut]
+    return float(middle.mean()) if middle.size else math.nan
