@@ -186,7 +186,7 @@ def dispersion_stages(case: Comparison, own_size_factors: bool) -> Iterator[Row]
     theirs, good = case.var("genewise_dispersions"), case.var("_genewise_converged") > 0
     start = case.var("_MoM_dispersions")
     genewise = np.full(n_genes, np.nan)
-    for g in np.flatnonzero(good):
+    for g in map(int, np.flatnonzero(good)):
         genewise[g] = dispersion.genewise_dispersion(
             case.arms(g), upper, start=start[g], min_mu=0.5, stop_where_flat=True
         )
@@ -209,7 +209,7 @@ def dispersion_stages(case: Comparison, own_size_factors: bool) -> Iterator[Row]
 
     good = case.var("_MAP_converged") > 0
     mode = np.full(n_genes, np.nan)
-    for g in np.flatnonzero(good):
+    for g in map(int, np.flatnonzero(good)):
         mode[g] = dispersion.posterior_mode(case.arms(g), trend[g], prior.variance, upper, 0.5)
     fast_mode = compiled_dispersion.posterior_modes(
         block,
@@ -239,7 +239,8 @@ def test_stages(case: Comparison) -> Iterator[Row]:
         first = tuple(map(nb_coefficients.ordinary_least_squares, (control, perturbed)))
         fit = nb_coefficients.iterate_clamped(control, perturbed, alpha[g], (first[0], first[1]))
         fits[g] = fit.intercept, fit.log_fold_change
-        tests[g] = wald_test(control, perturbed, *theirs[g], alpha[g])
+        intercept, change = theirs[g]
+        tests[g] = wald_test(control, perturbed, intercept, change, alpha[g])
     fast: Coefficients = fit_coefficients(block, alpha[None].copy(), LITERAL, "compiled")
     fast_fits = np.stack([fast.intercept[0], fast.log_fold_change[0]], axis=1)
     yield (
@@ -261,8 +262,9 @@ def test_stages(case: Comparison) -> Iterator[Row]:
     )
     distances = np.full(case.counts.shape, np.nan)
     for g in range(n_genes):
-        found = cooks.cooks_distances(*case.arms(g), *theirs[g], alpha[g])
-        distances[:, g] = np.concatenate(found)
+        intercept, change = theirs[g]
+        of_arms = cooks.cooks_distances(*case.arms(g), intercept, change, alpha[g])
+        distances[:, g] = np.concatenate(of_arms)
     expected = np.asarray(case.dds.layers["cooks"], dtype=float)
     yield "Cook's distance, absolute", np.abs(distances - expected).ravel(), None
     beyond = (expected > cooks.cutoff(len(expected))).any(axis=0)
