@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from crispyx._jobs.tiles import TileStore
+from crispyx._run.prefetch import prefetch
 from crispyx._run.progress import track
 
 Block = TypeVar("Block")
@@ -46,12 +47,15 @@ def run_units(
     try:
         if done == store.n_units:
             return
-        # Closed here, whatever happens: a thread may be reading ahead of the stream.
-        with closing(blocks(store.width, done * store.width)) as stream:
-            for block in track(
-                stream, total=store.n_units, label=label, unit="block", show=show, done=done
+        # Closed here, whatever happens: threads are reading and computing ahead.
+        with (
+            closing(blocks(store.width, done * store.width)) as stream,
+            closing(prefetch(map(compute, stream))) as tiles,
+        ):
+            for tile in track(
+                tiles, total=store.n_units, label=label, unit="block", show=show, done=done
             ):
-                store.append(compute(block))
+                store.append(tile)
     except KeyboardInterrupt as stop:
         store.save()
         stop.add_note(f"{store.done} of {store.n_units} blocks are kept; resume=True continues")

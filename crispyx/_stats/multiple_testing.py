@@ -5,11 +5,13 @@ Reference: ``reference.multiple_testing``.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
 
 from crispyx._kernels import multiple_testing as kernel
+from crispyx._run.workers import in_parallel
 from crispyx.settings import Engine
 
 Correction = Literal["benjamini-hochberg", "bonferroni"]
@@ -43,5 +45,12 @@ def adjust_rows(
         return np.minimum(pvalues * n_tests, 1)
     adjusted = np.empty(pvalues.shape)
     pvalues = np.ascontiguousarray(pvalues)
-    kernel.step_up(pvalues, np.argsort(pvalues, axis=1), adjusted, n_threads)
+    order = np.empty(pvalues.shape, dtype=np.int64)
+
+    def rank(rows: slice) -> None:
+        order[rows] = np.argsort(pvalues[rows], axis=1)
+
+    edges = np.linspace(0, len(pvalues), n_threads + 1).astype(int)
+    in_parallel(rank, [slice(*pair) for pair in pairwise(edges.tolist())])
+    kernel.step_up(pvalues, order, adjusted, n_threads)
     return adjusted
