@@ -1,0 +1,254 @@
+"""Quality control, normalization, components (``cx.pp``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from crispyx.data import AnnData
+
+
+class _PreprocessingNamespace:
+    """Quality control and normalization (``cx.pp``)."""
+
+    def filter_cells(
+        self,
+        data: Any,
+        *,
+        min_genes: int = 100,
+        gene_name_column: str | None = None,
+        chunk_size: int = 2048,
+    ) -> np.ndarray:
+        """Return a mask of cells with enough expressed genes.
+
+        See :func:`crispyx.qc.filter_cells_by_gene_count`.
+        """
+        from crispyx.qc import filter_cells_by_gene_count
+
+        mask = filter_cells_by_gene_count(
+            data, min_genes=min_genes, gene_name_column=gene_name_column, chunk_size=chunk_size
+        )
+        return cast("np.ndarray", mask)
+
+    def filter_genes(
+        self,
+        data: Any,
+        *,
+        min_cells: int = 100,
+        cell_mask: np.ndarray | None = None,
+        gene_name_column: str | None = None,
+        chunk_size: int = 2048,
+    ) -> np.ndarray:
+        """Return a mask of genes with enough expressing cells.
+
+        See :func:`crispyx.qc.filter_genes_by_cell_count`.
+        """
+        from crispyx.qc import filter_genes_by_cell_count
+
+        mask = filter_genes_by_cell_count(
+            data,
+            min_cells=min_cells,
+            cell_mask=cell_mask,
+            gene_name_column=gene_name_column,
+            chunk_size=chunk_size,
+        )
+        return cast("np.ndarray", mask)
+
+    def filter_perturbations(
+        self,
+        data: Any,
+        *,
+        perturbation_column: str,
+        control_label: str | None = None,
+        min_cells: int = 50,
+        base_mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return a mask of cells whose perturbation has enough cells.
+
+        See :func:`crispyx.qc.filter_perturbations_by_cell_count`.
+        """
+        from crispyx.qc import filter_perturbations_by_cell_count
+
+        mask = filter_perturbations_by_cell_count(
+            data,
+            perturbation_column=perturbation_column,
+            control_label=control_label,
+            min_cells=min_cells,
+            base_mask=base_mask,
+        )
+        return cast("np.ndarray", mask)
+
+    def qc_summary(
+        self,
+        data: Any,
+        *,
+        min_genes: int = 100,
+        min_cells_per_perturbation: int = 50,
+        min_cells_per_gene: int = 100,
+        perturbation_column: str,
+        control_label: str | None = None,
+        gene_name_column: str | None = None,
+        chunk_size: int = 2048,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        cache_mode: Literal["memory", "memmap", "none"] = "memmap",
+    ) -> AnnData:
+        """Filter cells, perturbations and genes; write and return the filtered file.
+
+        Without ``output_dir`` the file is written beside the input. See
+        :func:`crispyx.qc.quality_control_summary`, which also returns the masks and counts.
+        """
+        from crispyx.data import resolve_data_path
+        from crispyx.qc import quality_control_summary
+
+        result = quality_control_summary(
+            data,
+            min_genes=min_genes,
+            min_cells_per_perturbation=min_cells_per_perturbation,
+            min_cells_per_gene=min_cells_per_gene,
+            perturbation_column=perturbation_column,
+            control_label=control_label,
+            gene_name_column=gene_name_column,
+            chunk_size=chunk_size,
+            output_dir=resolve_data_path(data).parent if output_dir is None else output_dir,
+            data_name=data_name,
+            cache_mode=cache_mode,
+        )
+        assert result.filtered is not None  # an output folder was given
+        return result.filtered
+
+    def normalize_total_log1p(
+        self,
+        data: Any,
+        output_path: str | Path | None = None,
+        *,
+        normalize: bool = True,
+        log1p: bool = True,
+        target_sum: float = 10000.0,
+        chunk_size: int = 4096,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a normalized, log-transformed copy.
+
+        See :func:`crispyx.data.normalize_total_log1p`.
+        """
+        from crispyx.data import normalize_total_log1p
+
+        return normalize_total_log1p(
+            data,
+            output_path,
+            normalize=normalize,
+            log1p=log1p,
+            target_sum=target_sum,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )
+
+    def pca(
+        self,
+        data: Any,
+        n_comps: int = 50,
+        method: str = "auto",
+        use_highly_variable: bool = True,
+        chunk_size: int | None = None,
+        random_state: int = 0,
+        copy: bool = False,
+        show_progress: bool = True,
+    ) -> Any:
+        """Find the directions of largest variance. See :func:`crispyx.dimred.pca`."""
+        from crispyx.dimred import pca
+
+        return pca(
+            data,
+            n_comps,
+            method,
+            use_highly_variable,
+            chunk_size,
+            random_state,
+            copy,
+            show_progress,
+        )
+
+    def neighbors(
+        self,
+        data: Any,
+        n_neighbors: int = 15,
+        n_pcs: int | None = None,
+        use_rep: str = "X_pca",
+        metric: str = "euclidean",
+        method: str = "umap",
+        random_state: int = 0,
+        copy: bool = False,
+        show_progress: bool = True,
+    ) -> Any:
+        """Connect every cell with its nearest neighbors. See :func:`crispyx.dimred.neighbors`."""
+        from crispyx.dimred import neighbors
+
+        return neighbors(
+            data,
+            n_neighbors,
+            n_pcs,
+            use_rep,
+            metric,
+            method,
+            random_state,
+            copy,
+            show_progress,
+        )
+
+    def convert_to_csc(
+        self,
+        data: Any,
+        *,
+        output_path: str | Path | None = None,
+        chunk_size: int = 4096,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a copy with X stored by columns.
+
+        See :func:`crispyx.data.convert_to_csc`.
+        """
+        from crispyx.data import convert_to_csc
+
+        return convert_to_csc(
+            data,
+            output_path=output_path,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )
+
+    def convert_to_csr(
+        self,
+        data: Any,
+        *,
+        output_path: str | Path | None = None,
+        chunk_size: int | None = None,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        verbose: bool = True,
+    ) -> AnnData:
+        """Write a copy with X stored by rows.
+
+        See :func:`crispyx.data.convert_to_csr`.
+        """
+        from crispyx.data import convert_to_csr
+
+        return convert_to_csr(
+            data,
+            output_path=output_path,
+            chunk_size=chunk_size,
+            output_dir=output_dir,
+            data_name=data_name,
+            verbose=verbose,
+        )

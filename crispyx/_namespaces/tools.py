@@ -1,0 +1,102 @@
+"""Differential expression and layouts (``cx.tl``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crispyx.data import OverlapResult
+    from crispyx.de import RankGenesGroupsResult
+
+
+class _ToolsNamespace:
+    """Differential expression (``cx.tl``)."""
+
+    def rank_genes_groups(
+        self,
+        data: Any,
+        *,
+        perturbation_column: str | None = None,
+        groupby: str | None = None,
+        method: str = "wilcoxon",
+        control_label: str | None = None,
+        reference: str | None = None,
+        gene_name_column: str | None = None,
+        perturbations: Iterable[str] | None = None,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        corr_method: str = "benjamini-hochberg",
+        verbose: int | bool = False,
+        resume: bool = False,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+        **kwargs: Any,
+    ) -> RankGenesGroupsResult:
+        """Compare every perturbation with the control.
+
+        See :func:`crispyx.de.rank_genes_groups`.
+        """
+        from crispyx.de import rank_genes_groups
+
+        return rank_genes_groups(
+            data,
+            perturbation_column=perturbation_column,
+            groupby=groupby,
+            method=method,
+            control_label=control_label,
+            reference=reference,
+            gene_name_column=gene_name_column,
+            perturbations=perturbations,
+            output_dir=output_dir,
+            data_name=data_name,
+            corr_method=corr_method,
+            verbose=verbose,
+            resume=resume,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+            **kwargs,
+        )
+
+    def umap(
+        self,
+        data: Any,
+        min_dist: float = 0.5,
+        spread: float = 1.0,
+        n_components: int = 2,
+        neighbors_key: str = "neighbors",
+        random_state: int = 0,
+        copy: bool = False,
+    ) -> Any:
+        """Lay the neighbor graph out in a few dimensions. See :func:`crispyx.dimred.umap`."""
+        from crispyx.dimred import umap
+
+        return umap(data, min_dist, spread, n_components, neighbors_key, random_state, copy)
+
+    def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
+        """Count what every two of several named sets have in common.
+
+        See :func:`crispyx.data.compute_overlap`.
+        """
+        from crispyx.data import compute_overlap
+
+        return compute_overlap(sets_dict, metric=cast("Any", metric))
+
+    def guide_concordance(
+        self,
+        result: RankGenesGroupsResult,
+        guide_to_target: Mapping[str, str],
+        *,
+        alpha: float = 0.05,
+        per: Literal["pair", "target"] = "pair",
+    ) -> pd.DataFrame:
+        """Compare the effects of the guides of each target, pair by pair.
+
+        See :func:`crispyx.de.guide_concordance`.
+        """
+        from crispyx.de import guide_concordance
+
+        return guide_concordance(result, guide_to_target, alpha=alpha, per=per)
