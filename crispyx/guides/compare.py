@@ -105,15 +105,7 @@ def compare(
         As ``assign`` does, for each model.
     """
     given = _models(models)
-    needed = len(given) // 2 + 1 if min_models is None else min_models
-    if (
-        not isinstance(needed, Integral)
-        or isinstance(needed, bool)
-        or not 1 <= needed <= len(given)
-    ):
-        raise InputError(
-            f"min_models is {min_models!r}; give a whole number from 1 to {len(given)}, the models"
-        )
+    needed = _needed(min_models, len(given))
     with open_guides(path, layer, feature_type=feature_type, modality=modality) as source:
         require_unique_names(source.obs.index, source.var.index, source.where)
         read = call_counts(source, None, settings.engine, resolve_threads(n_jobs))
@@ -163,8 +155,7 @@ def _needed(min_models: Any, n_models: int) -> int:
     whole = isinstance(min_models, Integral) and not isinstance(min_models, bool)
     if not (whole and 1 <= min_models <= n_models):
         raise InputError(
-            f"min_models is {min_models!r}; give a whole number from 1 to {n_models}, the number "
-            "of models"
+            f"min_models is {min_models!r}; give a whole number from 1 to {n_models}, the models"
         )
     return int(min_models)
 
