@@ -5,13 +5,14 @@ that does not depend on the number of its cells. The clamped iteration is PyDESe
 the weights of the counts follow the few cells that a step moves across the clamp.
 """
 
-from libc.math cimport NAN, copysign, exp, fabs, isnan, log, sqrt
+from libc.math cimport NAN, copysign, fabs, isnan, log, sqrt
 from libc.string cimport memcpy, memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood, n_clamped,
-    score, tail_length, tail_loglikelihood, value_t, weigh_cells, weigh_counts,
+    Arm, Slopes, Table, add_tail, empirical_fill, group_of, information, int64,
+    kernel_loglikelihood, lay_out, n_clamped, score, tail_length, tail_loglikelihood, total_size,
+    value_t, weigh_cells, weigh_counts,
 )
 
 ctypedef unsigned char uint8
@@ -135,22 +136,6 @@ cdef void leave_out(double* out, Py_ssize_t table_stride) noexcept nogil:
         out[i * table_stride] = NAN
 
 
-cdef void lay_out(Arm* arm, const Table* table, Py_ssize_t k, const value_t* values,
-                  const int* ranks, const int64* run_ptr) noexcept nogil:
-    arm.group, arm.min_mu = group_of(table, k), 0
-    weigh_cells(arm, 0)
-    weigh_counts(arm, values + run_ptr[k], ranks + run_ptr[k], run_ptr[k + 1] - run_ptr[k])
-
-
-cdef double total_size(const Arm* arm) noexcept nogil:
-    """Return the sum of the size factors."""
-    cdef double total = 0
-    cdef Py_ssize_t j
-    for j in range(arm.group.n_nodes):
-        total += arm.w[j] * arm.group.node_s[j]
-    return total
-
-
 cdef Fit fit_arm(const Arm* arm, double alpha, bint start_at_poisson, int64 max_iterations,
                  double tolerance) noexcept nogil:
     cdef double start = 0
@@ -195,22 +180,6 @@ cdef Fit root(const Arm* arm, const Arm* other, bint penalized, double alpha, do
             fit.iterations, fit.converged = i, True
             break
     return fit
-
-
-cdef double empirical_fill(const Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n,
-                           double eta, double alpha) noexcept nogil:
-    """Return the sum of ((y - mu) / (1 + alpha mu))^2, no cell clamped; ``w`` is of all cells."""
-    cdef double scale = exp(eta), total = 0, m, q
-    cdef Py_ssize_t i, j
-    for j in range(arm.group.n_nodes):
-        m = scale * arm.group.node_s[j]
-        m = m / (1 + alpha * m)
-        total += arm.w[j] * m * m
-    for i in range(n):
-        m = scale * arm.group.size_factors[ranks[i]]
-        q = 1 / (1 + alpha * m)
-        total += y[i] * (y[i] - 2 * m) * q * q
-    return total
 
 
 cdef double silent_z(const Arm* control, const Arm* perturbed, double eta0, double eta1,

@@ -69,8 +69,9 @@ class CellTable:
 
     @cached_property
     def mean_inverse(self) -> np.ndarray:
-        """Mean of 1 / s of each group (n_groups,) float64."""
-        return np.array([np.mean(1 / self.of_group(k)) for k in range(self.n_groups)])
+        """Mean of 1 / s of each group (n_groups,) float64, NaN without cells."""
+        groups = [self.of_group(k) for k in range(self.n_groups)]
+        return np.array([np.mean(1 / s) if len(s) else np.nan for s in groups])
 
     @property
     def arrays(self) -> Arrays:

@@ -1,0 +1,248 @@
+"""Log fold changes of a block beside covariates.
+
+Reference: ``reference.covariates``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crispyx._kernels import covariates as kernel
+from crispyx._kernels.layout import Membership
+from crispyx._stats.nb_coefficients import SMALLEST_DISPERSION
+from crispyx._stats.nb_likelihood import CellTable, Counts
+from crispyx.settings import Engine
+
+if TYPE_CHECKING:
+    from reference.nb_coefficients import Arm
+
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-7
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Cells that agree in every categorical covariate.
+
+    Attributes
+    ----------
+    levels : numpy.ndarray (n_strata, n_covariates) int64
+        Category of each stratum in every covariate, numbered from 0 without gaps in each.
+    of_cell : numpy.ndarray (n_cells,) int64
+        Stratum of each cell, -1 for a cell that takes no part.
+    """
+
+    levels: np.ndarray
+    of_cell: np.ndarray
+
+    @classmethod
+    def of_levels(cls, levels: np.ndarray) -> Strata:
+        """Group cells by their categories (n_cells, n_covariates), -1 for a missing one."""
+        known = (levels >= 0).all(axis=1)
+        of_cell = np.full(len(levels), -1, dtype=np.int64)
+        rows, of_cell[known] = np.unique(levels[known], axis=0, return_inverse=True)
+        used = [np.unique(column, return_inverse=True)[1] for column in rows.T]
+        return cls(np.ascontiguousarray(np.stack(used, axis=1), dtype=np.int64), of_cell)
+
+    @property
+    def n_strata(self) -> int:
+        return len(self.levels)
+
+    def split(self, membership: Membership) -> Membership:
+        """Return every group within every stratum: k B + b is group k in stratum b of B."""
+        n_groups, n_cells = len(membership.sizes), len(membership.ptr) - 1
+        cell = np.repeat(np.arange(n_cells), np.diff(membership.ptr))
+        stratum = self.of_cell[cell]
+        kept = stratum >= 0
+        groups = membership.groups[kept].astype(np.int64) * self.n_strata + stratum[kept]
+        ptr = np.concatenate([[0], np.cumsum(np.bincount(cell[kept], minlength=n_cells))])
+        return Membership.from_lists(ptr, groups, n_groups * self.n_strata)
+
+
+@dataclass(frozen=True)
+class AdjustedFits:
+    """Fits of a block; arrays are (n_groups - 1, n_genes), NaN where nothing was fitted.
+
+    Attributes
+    ----------
+    intercept, log_fold_change, standard_error : numpy.ndarray float64
+        Natural log.
+    silent_z : numpy.ndarray float64
+        Signed root of the likelihood ratio where one arm has no count; NaN elsewhere.
+    iterations : numpy.ndarray int64
+        Steps.
+    converged : numpy.ndarray bool
+        Whether the last step was short enough.
+    """
+
+    intercept: np.ndarray
+    log_fold_change: np.ndarray
+    standard_error: np.ndarray
+    silent_z: np.ndarray
+    iterations: np.ndarray
+    converged: np.ndarray
+
+
+def adjusted_fits(
+    counts: Counts,
+    alpha: np.ndarray,
+    strata: Strata,
+    se_method: str,
+    engine: Engine,
+    n_threads: int = 1,
+    max_iterations: int = MAX_ITERATIONS,
+    tolerance: float = TOLERANCE,
+    numbers: np.ndarray | None = None,
+) -> AdjustedFits:
+    """Fit every perturbation of a block against group 0 beside covariates.
+
+    Parameters
+    ----------
+    counts : Counts
+        The block, by the groups of :meth:`Strata.split`.
+    alpha : numpy.ndarray (n_groups - 1, n_genes) float64
+        Dispersions; NaN leaves a pair out.
+    strata : Strata
+        The categories.
+    se_method : {"sandwich", "fisher", "robust"}
+        See ``reference.covariates``.
+    engine : {"compiled", "reference"}
+        Which definition runs.
+    n_threads : int
+        Threads of the kernel.
+    max_iterations, tolerance
+        When to stop.
+    numbers : numpy.ndarray (n_members, n_numbers) float64 or None
+        Numeric covariates of the cells of ``counts.table``, by rank (:func:`by_rank`).
+    """
+    alpha = np.ascontiguousarray(np.maximum(alpha, SMALLEST_DISPERSION))
+    out = np.full((4, *alpha.shape), np.nan)
+    iterations = np.zeros(alpha.shape, dtype=np.int64)
+    converged = np.zeros(alpha.shape, dtype=np.uint8)
+    if numbers is None:
+        numbers = np.empty((len(counts.table.rows), 0))
+    slopes = fit_control_slopes(counts, alpha, strata, numbers)
+    if engine == "reference":
+        ends = counts.table.cell_ptr[:: strata.n_strata][1:-1]
+        for k, g in np.argwhere(np.isfinite(alpha)).tolist():
+            factors = np.split(np.exp(numbers @ slopes[:, g]), ends)
+            fit = _reference_pair(
+                counts,
+                strata,
+                g,
+                k + 1,
+                float(alpha[k, g]),
+                se_method,
+                (max_iterations, tolerance),
+                factors,
+            )
+            if fit is not None:
+                out[:, k, g], iterations[k, g], converged[k, g] = fit[:4], fit[4], fit[5]
+    else:
+        first = np.concatenate([[0], np.cumsum(strata.levels.max(axis=0) + 1)])
+        levels = np.ascontiguousarray(strata.levels + first[:-1])
+        design = strata_design(strata)
+        n_cells = 4 * len(numbers) if len(slopes) else 1
+        (n_strata, n_columns), n_nodes = design.shape, counts.table.rows.shape[1]
+        n_scratch = kernel.n_scratch(n_strata, n_columns, n_nodes, int(first[-1]))
+        kernel.adjusted_coefficients(
+            counts.values,
+            counts.ranks,
+            counts.run_ptr,
+            *counts.table.arrays,
+            alpha,
+            design,
+            levels,
+            strata.levels.shape[1] == 1,
+            se_method == "robust",
+            max_iterations,
+            tolerance,
+            numbers,
+            slopes,
+            np.empty((n_threads if len(slopes) else 1, n_cells)),
+            np.empty((n_threads, n_scratch)),
+            out,
+            iterations,
+            converged,
+            n_threads,
+        )
+    return AdjustedFits(out[0], out[1], out[2], out[3], iterations, converged.astype(bool))
+
+
+def strata_design(strata: Strata) -> np.ndarray:
+    """Return the row of covariates of every stratum (n_strata, n_columns) float64."""
+    from reference.covariates import design_of
+
+    return np.ascontiguousarray(design_of(strata.levels))
+
+
+def by_rank(table: CellTable, membership: Membership, numbers: np.ndarray) -> np.ndarray:
+    """Return numbers of cells (n_cells, n_numbers) as the table orders its members."""
+    cells = np.repeat(np.arange(len(membership.ptr) - 1), np.diff(membership.ptr))
+    out = np.empty((len(table.rank), numbers.shape[1]))
+    out[table.cell_ptr[membership.groups] + table.rank] = numbers[cells]
+    return out
+
+
+def fit_control_slopes(
+    counts: Counts, alpha: np.ndarray, strata: Strata, numbers: np.ndarray
+) -> np.ndarray:
+    """Return the slopes of numeric covariates (n_numbers, n_genes) float64 among control cells.
+
+    They are fitted at the median of a gene's dispersions over the perturbations, which is the
+    dispersion itself where that is shared.
+    """
+    from reference.covariates import control_slopes
+
+    slopes = np.zeros((numbers.shape[1], counts.n_genes))
+    if not len(slopes):
+        return slopes
+    n_control = int(counts.table.cell_ptr[strata.n_strata])
+    for g in np.flatnonzero(np.isfinite(alpha).any(axis=0)):
+        arm, levels = _pooled_strata(counts, strata, int(g), 0)
+        middle = float(np.nanmedian(alpha[:, g]))
+        slopes[:, g] = control_slopes(arm, levels, numbers[:n_control], middle)
+    return slopes
+
+
+def _pooled_strata(counts: Counts, strata: Strata, gene: int, group: int) -> tuple[Arm, np.ndarray]:
+    """Return the cells of a group, stratum after stratum, and their categories."""
+    from reference.nb_coefficients import Arm
+
+    runs = range(group * strata.n_strata, (group + 1) * strata.n_strata)
+    arm = Arm(
+        np.concatenate([counts.dense(gene, run) for run in runs]),
+        np.concatenate([counts.table.of_group(run) for run in runs]),
+    )
+    return arm, np.repeat(strata.levels, counts.table.n_cells[runs.start : runs.stop], axis=0)
+
+
+def _reference_pair(
+    counts: Counts,
+    strata: Strata,
+    gene: int,
+    group: int,
+    alpha: float,
+    se_method: str,
+    stop: tuple[int, float],
+    factors: list[np.ndarray],
+) -> tuple[float, float, float, float, int, bool] | None:
+    from reference.covariates import fit_beside_covariates
+
+    (control, levels0), (perturbed, levels1) = (
+        _pooled_strata(counts, strata, gene, k) for k in (0, group)
+    )
+    if not len(control.counts) or not len(perturbed.counts):
+        return None
+    return fit_beside_covariates(
+        control._replace(size_factors=control.size_factors * factors[0]),
+        perturbed._replace(size_factors=perturbed.size_factors * factors[group]),
+        levels0,
+        levels1,
+        alpha,
+        se_method,
+        *stop,
+    )
