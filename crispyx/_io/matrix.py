@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     import anndata
     import pandas as pd
 
+    from crispyx._io.several_files import ColumnsOfParts, RowsOfParts
+
+    Storage = CompressedStorage | DenseStorage | ChosenColumns | RowsOfParts | ColumnsOfParts
+
 Layout = Literal["csr", "csc", "dense"]
-Storage = CompressedStorage | DenseStorage | ChosenColumns
 READ_VALUES = 4_000_000  # values of one block read: 32 MB with their indices
 STREAM_VALUES = 1_000_000  # of a block that is used once: its memory stays warm and is used again
 
@@ -87,6 +90,8 @@ class MatrixSource:
         ``"X"`` or ``"layers/NAME"``, with the modality and the kind of features that were chosen.
     columns : numpy.ndarray (n_columns of the file,) bool or None
         Which columns of the file's matrix these are; None for all of them.
+    parts : tuple of MatrixSource
+        The files, where this is the matrix of several.
     """
 
     storage: Storage
@@ -97,6 +102,7 @@ class MatrixSource:
     path: Path | None
     element: str
     columns: np.ndarray | None = None
+    parts: tuple[MatrixSource, ...] = ()
     # Where the other slots are: the group of a file, an AnnData, or nowhere (10x has none).
     _owner: Any = field(default=None, repr=False)
     _file: h5py.File | None = field(default=None, repr=False)
@@ -111,6 +117,13 @@ class MatrixSource:
         """Type of the stored values."""
         return self.storage.dtype
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files that are read; none for an AnnData in memory."""
+        if self.parts:
+            return tuple(path for part in self.parts for path in part.paths)
+        return () if self.path is None else (self.path,)
+
     def identity(self) -> dict[str, Any]:
         """Return what identifies the input in fingerprints.
 
@@ -118,6 +131,8 @@ class MatrixSource:
         its results are never reloaded.
         """
         known = {"element": self.element, "shape": list(self.shape)}
+        if self.parts:
+            return {"files": [part.identity() for part in self.parts], **known}
         if self.path is None:
             return {"path": None, "memory": uuid.uuid4().hex, **known}
         if self.path.is_dir():
@@ -127,7 +142,9 @@ class MatrixSource:
         return {**file_identity(self.path), **known}
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        for part in self.parts:
+            part.close()
         if self._file is not None:
             self._file.close()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -16,7 +17,7 @@ from crispyx._io.compressed import CompressedStorage
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
 from crispyx._io.journal import recover
-from crispyx._io.matrix import READ_VALUES, Layout, MatrixSource, MatrixSummary, Storage
+from crispyx._io.matrix import READ_VALUES, Layout, MatrixSource, MatrixSummary
 from crispyx._io.modalities import (
     choose_modality,
     is_mudata_file,
@@ -25,6 +26,7 @@ from crispyx._io.modalities import (
     modalities_in_memory,
 )
 from crispyx._io.paths import resolve_data_path, split_modality
+from crispyx._io.several_files import join_sources
 from crispyx._io.tenx import (
     TenxMatrix,
     find_tenx_folder,
@@ -33,6 +35,9 @@ from crispyx._io.tenx import (
     read_tenx_folder,
 )
 from crispyx.errors import InputError
+
+if TYPE_CHECKING:
+    from crispyx._io.matrix import Storage
 
 __all__ = ["READ_VALUES", "MatrixSource", "MatrixSummary", "open_file", "open_source"]
 
@@ -48,9 +53,10 @@ def open_source(
 
     Parameters
     ----------
-    data : path, crispyx.AnnData, anndata.AnnData or MuData (backed or in memory)
+    data : path, crispyx.AnnData, anndata.AnnData or MuData (backed or in memory), list of paths
         What holds the matrix: ``.h5ad``, ``.h5mu`` (``file.h5mu/rna`` names a modality), a 10x
-        ``.h5`` file, or a 10x ``mtx`` folder, which is read into memory.
+        ``.h5`` file, or a 10x ``mtx`` folder, which is read into memory. A list of files is one
+        matrix, the cells of one file after those of another.
     layer : str or None
         Layer to use instead of X.
     modality : str or None
@@ -66,6 +72,9 @@ def open_source(
     MemoryBudgetError
         An ``mtx`` folder that does not fit into memory.
     """
+    if isinstance(data, (list, tuple)):
+        choice = {"modality": modality, "feature_type": feature_type}
+        return join_sources(data, partial(open_source, layer=layer, **choice))
     element = "X" if layer is None else f"layers/{layer}"
     held = modalities_in_memory(data)
     if held is not None:
