@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import h5py
 import numpy as np
 
 from crispyx._io.annotations import Annotations
-from crispyx._io.columns import ChosenColumns
-from crispyx._io.compressed import CompressedStorage
-from crispyx._io.dense import DenseStorage
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.tenx import tenx_folder_files
 from crispyx._kernels import compressed as kernel
@@ -28,13 +25,27 @@ if TYPE_CHECKING:
     import anndata
     import pandas as pd
 
-    from crispyx._io.several_files import ColumnsOfParts, RowsOfParts
-
-    Storage = CompressedStorage | DenseStorage | ChosenColumns | RowsOfParts | ColumnsOfParts
-
 Layout = Literal["csr", "csc", "dense"]
 READ_VALUES = 4_000_000  # values of one block read: 32 MB with their indices
 STREAM_VALUES = 1_000_000  # of a block that is used once: its memory stays warm and is used again
+
+
+class Storage(Protocol):
+    """A matrix along the axis it is stored by."""
+
+    n_major: int
+    n_minor: int
+    where: str
+    dtype: np.dtype
+
+    @property
+    def n_stored(self) -> int:
+        """Number of stored values, explicit zeros included."""
+
+    def blocks(
+        self, start: int, stop: int, *, max_values: int, max_major: int, as_stored: bool = False
+    ) -> Iterator[CompressedBlock]:
+        """Yield blocks of whole vectors."""
 
 
 @dataclass
@@ -76,7 +87,7 @@ class MatrixSource:
 
     Attributes
     ----------
-    storage : CompressedStorage, DenseStorage or ChosenColumns
+    storage : Storage
         The matrix along the axis it is stored by.
     layout : {"csr", "csc", "dense"}
         How it is stored.
@@ -102,10 +113,10 @@ class MatrixSource:
     path: Path | None
     element: str
     columns: np.ndarray | None = None
-    parts: tuple[MatrixSource, ...] = ()
     # Where the other slots are: the group of a file, an AnnData, or nowhere (10x has none).
     _owner: Any = field(default=None, repr=False)
     _file: h5py.File | None = field(default=None, repr=False)
+    parts: tuple[MatrixSource, ...] = ()
 
     @property
     def where(self) -> str:

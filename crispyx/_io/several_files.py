@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from crispyx._io.annotations import Annotations, as_labels, require_column
-from crispyx._io.compressed import joined
+from crispyx._io.compressed import CompressedStorage, joined
 from crispyx._io.matrix import MatrixSource
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError, InputTypeError
@@ -81,7 +81,8 @@ class ColumnsOfParts:
     @cached_property
     def _n_before(self) -> np.ndarray:
         """Stored values of all parts before each gene (n_genes + 1,)."""
-        return np.sum([part.storage.indptr for part in self._parts], axis=0)  # type: ignore[union-attr]
+        storages = [cast(CompressedStorage, part.storage) for part in self._parts]
+        return np.sum([storage.indptr for storage in storages], axis=0)
 
     def blocks(
         self, start: int, stop: int, *, max_values: int, max_major: int, as_stored: bool = False
@@ -167,9 +168,7 @@ class JoinedAnnotations:
         return np.concatenate(parts)
 
 
-def join_sources(
-    files: Sequence[Any], open_one: Callable[[Any], MatrixSource]
-) -> MatrixSource:
+def join_sources(files: Sequence[Any], open_one: Callable[[Any], MatrixSource]) -> MatrixSource:
     """Open several files of the same genes as one matrix.
 
     Parameters
@@ -254,6 +253,8 @@ def _file_names(paths: list[Path]) -> list[str]:
     stems = [path.stem for path in paths]
     if len(set(stems)) == len(stems):
         return stems
-    return [f"{path.parent.name}/{path.stem}" for path in paths] if len(
-        {(path.parent.name, path.stem) for path in paths}
-    ) == len(paths) else [str(path) for path in paths]
+    return (
+        [f"{path.parent.name}/{path.stem}" for path in paths]
+        if len({(path.parent.name, path.stem) for path in paths}) == len(paths)
+        else [str(path) for path in paths]
+    )

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,7 +17,7 @@ from crispyx._io.compressed import CompressedStorage
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
 from crispyx._io.journal import recover
-from crispyx._io.matrix import READ_VALUES, Layout, MatrixSource, MatrixSummary
+from crispyx._io.matrix import READ_VALUES, Layout, MatrixSource, MatrixSummary, Storage
 from crispyx._io.modalities import (
     choose_modality,
     is_mudata_file,
@@ -35,9 +35,6 @@ from crispyx._io.tenx import (
     read_tenx_folder,
 )
 from crispyx.errors import InputError
-
-if TYPE_CHECKING:
-    from crispyx._io.matrix import Storage
 
 __all__ = ["READ_VALUES", "MatrixSource", "MatrixSummary", "open_file", "open_source"]
 

@@ -76,7 +76,7 @@ def write_rearranged(
         needed = source.storage.n_stored * matrix.dtype.itemsize
     else:
         needed = matrix.n_values * (matrix.dtype.itemsize + 4) + 8 * matrix.n_vectors
-    inputs = () if source.path is None else (source.path,)
+    inputs = source.paths
     prepare_output(output, inputs, needed + slot_bytes(source))
 
     def blocks(first: int) -> Iterator[CompressedBlock]:

@@ -47,7 +47,7 @@ def write_subset(
     resume : bool
         Go on with an interrupted run.
     """
-    inputs = (source.path,) if source.path else ()
+    inputs = source.paths
     prepare_output(output, inputs, bytes_of(source, subset, form))
 
     def kept(first: int) -> Iterator[CompressedBlock]:

@@ -61,18 +61,13 @@ def output_of(
         output = Path(output_path).expanduser()
     elif source.path is None and output_dir is None:
         raise InputError(
-            "an AnnData in memory has no folder for the output; give output_path= or output_dir="
+            f"{source.where} has no folder for the output; give output_path= or output_dir="
         )
     else:
         output = resolve_output_path(
             source.path or "", suffix=suffix, output_dir=output_dir, data_name=data_name
         )
-    return prepare_output(output, inputs_of(source))
-
-
-def inputs_of(source: MatrixSource) -> tuple[Path, ...]:
-    """Return the files that must not be overwritten."""
-    return () if source.path is None else (source.path,)
+    return prepare_output(output, source.paths)
 
 
 def require_nonnegative(source: MatrixSource, summary: MatrixSummary, what: str) -> None:

@@ -30,7 +30,6 @@ from crispyx._run.threads import resolve_threads
 from crispyx._stats.normalize import Scaling, normalize_dense, scaled_values
 from crispyx.data.arguments import (
     PathLike,
-    inputs_of,
     output_of,
     positive,
     require_nonnegative,
@@ -264,7 +263,7 @@ def _count(work: _Work, summary: MatrixSummary) -> int:
 def _write(work: _Work, summary: MatrixSummary, n_values: int) -> None:
     source = work.source
     needed = BYTES_PER_OUTPUT * n_values + 8 * source.shape[0] + slot_bytes(source)
-    prepare_output(work.output, inputs_of(source), needed)
+    prepare_output(work.output, source.paths, needed)
     n_blocks = max(source.shape[0] // work.max_rows, source.storage.n_stored // STREAM_VALUES, 1)
 
     def blocks(first: int) -> Iterator[CompressedBlock]:

@@ -20,7 +20,7 @@ from crispyx._jobs.rearranged_job import write_rearranged
 from crispyx._jobs.runs import contiguity, perturbation_slices
 from crispyx._run.budget import working_memory
 from crispyx._run.fingerprint import fingerprint
-from crispyx.data.arguments import PathLike, inputs_of, whole
+from crispyx.data.arguments import PathLike, whole
 from crispyx.errors import CrispyxWarning, InputError
 
 METADATA = "sorting_metadata"
@@ -218,7 +218,7 @@ def _output(source: MatrixSource, output_path: PathLike | None) -> Path:
         raise InputError("an AnnData in memory has no folder for the output; give output_path=")
     else:
         output = sorted_name(source.path)
-    return prepare_output(output, inputs_of(source))
+    return prepare_output(output, source.paths)
 
 
 def _metadata(

@@ -180,7 +180,7 @@ def compare(
                 "engine": engine,
             },
         )
-        inputs = (source.path,) if source.path else ()
+        inputs = source.paths
         check_output_name(output, inputs)
         if can_reuse(output, identity, force=running.force):
             return load_result(output)
@@ -204,7 +204,7 @@ def _output(source: MatrixSource, suffix: str, running: Running) -> Path:
         return Path(running.output_path)
     if source.path is None and running.output_dir is None:
         raise InputError(
-            "an AnnData in memory has no folder for the result; give output_path= or output_dir="
+            f"{source.where} has no folder for the result; give output_path= or output_dir="
         )
     return resolve_output_path(
         source.path or "",

@@ -23,7 +23,7 @@ from crispyx._run.fingerprint import fingerprint
 from crispyx._run.lock import writer_lock
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.pseudobulk import Members, Transform
-from crispyx.data.arguments import PathLike, inputs_of, output_of, whole
+from crispyx.data.arguments import PathLike, output_of, whole
 from crispyx.data.ondisk import AnnData
 from crispyx.pseudobulk.totals import Totals
 from crispyx.settings import Engine, settings
@@ -89,7 +89,7 @@ def run(source: MatrixSource, job: Job, running: Running) -> AnnData:
     if can_reuse(output, identity, force=running.force):
         return AnnData(output)
     n_genes, n_groups = source.shape[1], job.members.n_groups
-    prepare_output(output, inputs_of(source), 8 * n_genes * n_groups * (1 + job.n_tables))
+    prepare_output(output, source.paths, 8 * n_genes * n_groups * (1 + job.n_tables))
     max_cells = running.chunk_size
     totals = Totals(
         source,
