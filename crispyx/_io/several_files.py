@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from crispyx._io.annotations import Annotations, as_labels, require_column
+from crispyx._io.annotations import as_labels, require_column
 from crispyx._io.compressed import CompressedStorage, joined
 from crispyx._io.matrix import MatrixSource
 from crispyx._kernels.layout import CompressedBlock

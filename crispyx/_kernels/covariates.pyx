@@ -18,7 +18,7 @@ from crispyx._kernels.node_sums cimport (
 )
 from crispyx._kernels.pivoting cimport solve
 from crispyx._kernels.strata cimport (
-    Problem, arm_at, carve, lay_out_cells, n_cells, predictor, weigh_arm,
+    Problem, arm_at, arm_number, carve, lay_out_cells, n_cells, predictor, weigh_arm,
 )
 
 ctypedef unsigned char uint8
@@ -48,7 +48,7 @@ def adjusted_coefficients(
     const value_t[::1] values,        # IN (nnz,)
     const int[::1] ranks,             # IN (nnz,), of each cell in its group, by size factor
     const int64[:, ::1] run_ptr,      # IN (n_genes, n_groups * n_strata + 1)
-    const int64[::1] cell_ptr,        # IN (n_groups * n_strata + 1,), strata of a group in a row
+    const int64[::1] cell_ptr,        # IN (n_groups * n_strata + 1,), groups of a stratum in a row
     const int64[::1] suffix_ptr,      # IN (n_groups * n_strata + 1,)
     const double[::1] size_factors,   # IN (n_members,), rising in each group
     const double[:, ::1] rows,        # IN (n_members, n_nodes)
@@ -85,6 +85,7 @@ def adjusted_coefficients(
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
     problem.table, problem.design, problem.diagonal = &table, &design[0, 0], diagonal
+    problem.n_groups = n_groups
     problem.n_strata, problem.n_columns = design.shape[0], design.shape[1]
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
@@ -110,7 +111,7 @@ cdef void adjust_gene(
     cdef Fit fit
     problem.ones = NULL
     if n_numbers > 0:
-        lay_out_cells(&problem, n_groups, values, ranks, run_ptr, numbers, n_numbers, slopes,
+        lay_out_cells(&problem, values, ranks, run_ptr, numbers, n_numbers, slopes,
                       stride, cells)
     weigh_arm(&problem, 0, 0, values, ranks, run_ptr)
     for k in range(1, n_groups):
@@ -398,7 +399,7 @@ cdef double standard_error(Problem* problem, bint robust, const value_t* values,
             if problem.kept[side * problem.n_strata + b]:
                 arm = arm_at(problem, side, b)
                 along = predictor(problem, side, b, problem.solution)
-                run = side * problem.perturbed * problem.n_strata + b
+                run = arm_number(problem, side, b)
                 total += along * along * empirical_fill(
                     &arm, values + run_ptr[run], ranks + run_ptr[run],
                     run_ptr[run + 1] - run_ptr[run],

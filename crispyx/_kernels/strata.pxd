@@ -1,7 +1,7 @@
 # The cells of one comparison, by arm and by stratum of their covariates.
 #
-# Groups come stratum by stratum: k n_strata + b is group k in stratum b. The cells of an arm in a
-# stratum have nodes; beside numeric covariates, whose slopes give every gene size factors of its own,
+# Arm b n_groups + k holds the cells of group k in stratum b. The cells of an arm in a stratum have
+# nodes; beside numeric covariates, whose slopes give every gene size factors of its own,
 # each cell is its own node.
 
 from libc.math cimport exp, log
@@ -11,6 +11,7 @@ from crispyx._kernels.node_sums cimport Arm, Table, group_of, int64, value_t, we
 
 cdef struct Problem:
     const Table* table
+    Py_ssize_t n_groups
     Py_ssize_t n_strata
     Py_ssize_t n_columns      # of the design, without the perturbation
     Py_ssize_t perturbed      # number of the perturbation among the groups
@@ -48,10 +49,15 @@ cdef inline double* carve(Problem* problem, double* scratch) noexcept nogil:
     return problem.lower + q * q
 
 
+cdef inline Py_ssize_t arm_number(const Problem* problem, int side, Py_ssize_t b) noexcept nogil:
+    """Return the number of one arm in one stratum."""
+    return b * problem.n_groups + (problem.perturbed if side == 1 else 0)
+
+
 cdef inline Arm arm_at(const Problem* problem, int side, Py_ssize_t b) noexcept nogil:
     """Return the cells of one arm in one stratum."""
     cdef Arm arm
-    cdef Py_ssize_t group = b if side == 0 else problem.perturbed * problem.n_strata + b
+    cdef Py_ssize_t group = arm_number(problem, side, b)
     cdef Py_ssize_t i = side * problem.n_strata + b
     arm.group, arm.cut, arm.min_mu = group_of(problem.table, group), 0, 0
     arm.w = <double*> arm.group.suffix
@@ -66,12 +72,12 @@ cdef inline Arm arm_at(const Problem* problem, int side, Py_ssize_t b) noexcept 
 
 
 cdef inline void lay_out_cells(
-    Problem* problem, Py_ssize_t n_groups, const value_t* values, const int* ranks,
+    Problem* problem, const value_t* values, const int* ranks,
     const int64* run_ptr, const double* numbers, Py_ssize_t n_numbers, const double* slopes,
     Py_ssize_t stride, double* cells,
 ) noexcept nogil:
     """Make every cell a node, with the size factors and the counts of this gene."""
-    cdef Py_ssize_t i, j, k, n_runs = n_groups * problem.n_strata
+    cdef Py_ssize_t i, j, k, n_runs = problem.n_groups * problem.n_strata
     cdef Py_ssize_t n = problem.table.cell_ptr[n_runs]
     cdef double shift
     problem.ones, problem.rates = cells, cells + n
@@ -94,7 +100,7 @@ cdef inline void weigh_arm(Problem* problem, int side, Py_ssize_t k, const value
     problem.perturbed = k
     for b in range(problem.n_strata):
         arm = arm_at(problem, side, b)
-        run = k * problem.n_strata + b
+        run = arm_number(problem, side, b)
         if problem.ones != NULL:
             arm.y_above = 0
             for i in range(run_ptr[run], run_ptr[run + 1]):
@@ -106,7 +112,7 @@ cdef inline void weigh_arm(Problem* problem, int side, Py_ssize_t k, const value
 
 
 cdef inline Py_ssize_t n_cells(const Problem* problem, int side, Py_ssize_t b) noexcept nogil:
-    cdef Py_ssize_t group = b if side == 0 else problem.perturbed * problem.n_strata + b
+    cdef Py_ssize_t group = arm_number(problem, side, b)
     return problem.table.cell_ptr[group + 1] - problem.table.cell_ptr[group]
 
 

@@ -52,12 +52,12 @@ class Strata:
         return len(self.levels)
 
     def split(self, membership: Membership) -> Membership:
-        """Return every group within every stratum: k B + b is group k in stratum b of B."""
+        """Return every group within every stratum: b G + k is group k of G in stratum b."""
         n_groups, n_cells = len(membership.sizes), len(membership.ptr) - 1
         cell = np.repeat(np.arange(n_cells), np.diff(membership.ptr))
         stratum = self.of_cell[cell]
         kept = stratum >= 0
-        groups = membership.groups[kept].astype(np.int64) * self.n_strata + stratum[kept]
+        groups = stratum[kept] * n_groups + membership.groups[kept]
         ptr = np.concatenate([[0], np.cumsum(np.bincount(cell[kept], minlength=n_cells))])
         return Membership.from_lists(ptr, groups, n_groups * self.n_strata)
 
@@ -126,9 +126,8 @@ def adjusted_fits(
         numbers = np.empty((len(counts.table.rows), 0))
     slopes = fit_control_slopes(counts, alpha, strata, numbers)
     if engine == "reference":
-        ends = counts.table.cell_ptr[:: strata.n_strata][1:-1]
         for k, g in np.argwhere(np.isfinite(alpha)).tolist():
-            factors = np.split(np.exp(numbers @ slopes[:, g]), ends)
+            factors = np.exp(numbers @ slopes[:, g])
             fit = _reference_pair(
                 counts,
                 strata,
@@ -200,24 +199,27 @@ def fit_control_slopes(
     slopes = np.zeros((numbers.shape[1], counts.n_genes))
     if not len(slopes):
         return slopes
-    n_control = int(counts.table.cell_ptr[strata.n_strata])
     for g in np.flatnonzero(np.isfinite(alpha).any(axis=0)):
-        arm, levels = _pooled_strata(counts, strata, int(g), 0)
+        arm, levels, cells = _pooled_strata(counts, strata, int(g), 0)
         middle = float(np.nanmedian(alpha[:, g]))
-        slopes[:, g] = control_slopes(arm, levels, numbers[:n_control], middle)
+        slopes[:, g] = control_slopes(arm, levels, numbers[cells], middle)
     return slopes
 
 
-def _pooled_strata(counts: Counts, strata: Strata, gene: int, group: int) -> tuple[Arm, np.ndarray]:
-    """Return the cells of a group, stratum after stratum, and their categories."""
+def _pooled_strata(
+    counts: Counts, strata: Strata, gene: int, group: int
+) -> tuple[Arm, np.ndarray, np.ndarray]:
+    """Return the cells of a group, stratum after stratum, their categories and places."""
     from reference.nb_coefficients import Arm
 
-    runs = range(group * strata.n_strata, (group + 1) * strata.n_strata)
+    runs = range(group, counts.table.n_groups, counts.table.n_groups // strata.n_strata)
+    cell_ptr = counts.table.cell_ptr
     arm = Arm(
         np.concatenate([counts.dense(gene, run) for run in runs]),
         np.concatenate([counts.table.of_group(run) for run in runs]),
     )
-    return arm, np.repeat(strata.levels, counts.table.n_cells[runs.start : runs.stop], axis=0)
+    levels = np.repeat(strata.levels, counts.table.n_cells[runs.start :: runs.step], axis=0)
+    return arm, levels, np.concatenate([np.arange(cell_ptr[r], cell_ptr[r + 1]) for r in runs])
 
 
 def _reference_pair(
@@ -228,18 +230,18 @@ def _reference_pair(
     alpha: float,
     se_method: str,
     stop: tuple[int, float],
-    factors: list[np.ndarray],
+    factors: np.ndarray,
 ) -> tuple[float, float, float, float, int, bool] | None:
     from reference.covariates import fit_beside_covariates
 
-    (control, levels0), (perturbed, levels1) = (
+    (control, levels0, cells0), (perturbed, levels1, cells1) = (
         _pooled_strata(counts, strata, gene, k) for k in (0, group)
     )
     if not len(control.counts) or not len(perturbed.counts):
         return None
     return fit_beside_covariates(
-        control._replace(size_factors=control.size_factors * factors[0]),
-        perturbed._replace(size_factors=perturbed.size_factors * factors[group]),
+        control._replace(size_factors=control.size_factors * factors[cells0]),
+        perturbed._replace(size_factors=perturbed.size_factors * factors[cells1]),
         levels0,
         levels1,
         alpha,

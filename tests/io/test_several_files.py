@@ -127,7 +127,7 @@ def test_results_are_reloaded_and_inputs_are_protected(tmp_path: Path) -> None:
     assert run(tmp_path / "b.h5ad").result_path.stat().st_mtime_ns == first
     with pytest.raises(InputError, match=r"lane2\.h5ad"):
         run(files[1])
-    with pytest.raises(InputError, match="3 files, .*lane1.* has no folder for the result"):
+    with pytest.raises(InputError, match=r"3 files, .*lane1.* has no folder for the result"):
         cx.de.t_test(files, perturbation_column=COLUMN)
 
 
@@ -185,5 +185,5 @@ def test_a_column_that_one_file_lacks_is_named_with_the_file(tmp_path: Path) -> 
     adata = anndata.read_h5ad(files[0])
     adata.obs["dose"] = 1.0
     adata.write_h5ad(files[0])
-    with open_source(files) as source, pytest.raises(MissingColumnError, match="'lane2'.*'dose'"):
+    with open_source(files) as source, pytest.raises(MissingColumnError, match=r"'lane2'.*'dose'"):
         source.obs.column("dose")
