@@ -117,18 +117,16 @@ def _require_new(
         for level in range(1, int(strata.levels[:, j].max()) + 1):
             design.append((strata.levels[:, j] == level).astype(np.float64))
             owner.append(j)
-    for name, n_columns in zip(
-        categories, np.bincount(owner[1:], minlength=len(categories)), strict=True
-    ):
-        if n_columns == 0:
+    for j, name in enumerate(categories):
+        if j not in owner:
             _refuse_constant(name, where)
     if len(design) > LARGEST_DESIGN:
         raise InputError(
             f"the covariates {_listed(categories)} of {where} have more than {LARGEST_DESIGN} "
             "categories; does one name single cells? Give columns of fewer categories"
         )
-    for name, values in zip(names, numbers.T, strict=True):
-        if not values.any():
+    for name, values in zip(names, numbers[known].T, strict=True):
+        if values.min() == values.max():
             _refuse_constant(name, where)
     rows = np.stack(design, axis=1)
     sums = np.empty((strata.n_strata, len(names)))

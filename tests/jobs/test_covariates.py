@@ -71,7 +71,7 @@ LANE = np.array(["x", "y", "x", "z"] * (N // 4))
         (["lane", "lane"], {"lane": LANE}, "'lane' twice"),
         (["perturbation"], {}, "what is tested"),
         (["lane"], {"lane": "x"}, "'lane'.*same value"),
-        (["n"], {"n": 3.0}, "'n'.*same value"),
+        (["n"], {"n": 0.1}, "'n'.*same value"),
         (["lane", "day"], {"lane": LANE, "day": np.where(LANE == "x", "a", "b")}, "'day'.*'lane'"),
         (["lane", "n"], {"lane": LANE, "n": (LANE == "z") * 2.0}, "'n'.*what 'lane' say"),
     ],
