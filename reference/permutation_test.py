@@ -66,7 +66,8 @@ def permutation_pvalue(
 
     Parameters
     ----------
-    batches : control and perturbed cells of each batch; cells in the order of their size factors
+    batches : control and perturbed cells of each batch; sets are drawn from the cells of an arm in
+        the order of their size factors
     alpha : dispersion above 0
     seed : of the random sets
     rounds : sets drawn in each round, a multiple of 1,000 each
@@ -75,7 +76,11 @@ def permutation_pvalue(
     -------
     tuple (p, U); NaN and 0 where no batch has both arms and a count.
     """
-    used = [(b, *pair) for b, pair in enumerate(batches) if speaks(*pair)]
+    used = [
+        (b, _by_size(control), _by_size(perturbed))
+        for b, (control, perturbed) in enumerate(batches)
+        if speaks(control, perturbed)
+    ]
     if not used:
         return math.nan, 0.0
     residuals = [score_residuals(control, perturbed, alpha) for _, control, perturbed in used]
@@ -107,3 +112,8 @@ def score_residuals(control: Arm, perturbed: Arm, alpha: float) -> Vector:
     mu = np.concatenate([null.control, null.perturbed])
     counts = np.concatenate([control.counts, perturbed.counts])
     return (counts - mu) / (1 + alpha * mu)
+
+
+def _by_size(arm: Arm) -> Arm:
+    order = np.argsort(arm.size_factors, kind="stable")
+    return Arm(arm.counts[order], arm.size_factors[order])
