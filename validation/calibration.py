@@ -176,7 +176,7 @@ def nb_pvalues(
     if batches is not None:
         number = np.unique(batches, return_inverse=True)[1]
         n_batches = int(number.max()) + 1
-        strata = Strata(grouped(counts, labels * n_batches + number, s), n_batches)
+        strata = Strata(grouped(counts, number * (labels.max() + 1) + labels, s), n_batches)
     table = strata.counts
     genewise = genewise_fit(table, chosen, "compiled", 2)
     shrinkage = fit_shrinkage(genewise, table.table.n_cells, chosen)

@@ -38,8 +38,11 @@ def count_reaching_sets(
     int64[::1] reaching,              # OUT (n_tested,)
     int n_threads,
 ):
-    """Fill the scores, and how many sets lie as far out on the same side."""
-    cdef Py_ssize_t i
+    """Fill the scores, and how many sets lie as far out on the same side.
+
+    Arm ``b * n_groups + k`` holds the cells of group k in batch b.
+    """
+    cdef Py_ssize_t i, n_groups = (cell_ptr.shape[0] - 1) // n_batches
     cdef int t
     cdef Table table
     table.cell_ptr, table.suffix_ptr = &cell_ptr[0], &suffix_ptr[0]
@@ -51,19 +54,19 @@ def count_reaching_sets(
         for i in prange(genes.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             count_for_gene(
-                &table, n_batches, group, &values[0], &ranks[0], &run_ptr[genes[i], 0], alpha[i],
+                &table, n_groups, n_batches, group, &values[0], &ranks[0], &run_ptr[genes[i], 0], alpha[i],
                 &weights[0, 0, 0], weights.shape[1], &first_cell[0], &holder_ptr[0], &holders[0],
                 &scratch[t, 0], &observed[i], &reaching[i],
             )
 
 
 cdef void count_for_gene(
-    const Table* table, Py_ssize_t n_batches, Py_ssize_t group, const value_t* values,
-    const int* ranks, const int64* run_ptr, double alpha, const double* weights,
-    Py_ssize_t n_sets, const int64* first_cell, const int64* holder_ptr, const int* holders,
+    const Table* table, Py_ssize_t n_groups, Py_ssize_t n_batches, Py_ssize_t group,
+    const value_t* values, const int* ranks, const int64* run_ptr, double alpha,
+    const double* weights, Py_ssize_t n_sets, const int64* first_cell, const int64* holder_ptr, const int* holders,
     double* scratch, double* observed, int64* reaching,
 ) noexcept nogil:
-    cdef Py_ssize_t n_nodes = table.n_nodes, b, d, at
+    cdef Py_ssize_t n_nodes = table.n_nodes, b, d, at, here
     cdef double* sums = scratch + 4 * n_nodes
     cdef double u = 0, squares = 0, scale
     cdef const double* weight
@@ -74,20 +77,21 @@ cdef void count_for_gene(
     for d in range(n_sets):
         sums[d] = 0
     for b in range(n_batches):
-        at = group * n_batches + b
-        if table.cell_ptr[b + 1] == table.cell_ptr[b] or (
+        here = b * n_groups
+        at = here + group
+        if table.cell_ptr[here + 1] == table.cell_ptr[here] or (
             table.cell_ptr[at + 1] == table.cell_ptr[at]
         ):
             continue
-        lay_out(&control, table, b, values, ranks, run_ptr)
+        lay_out(&control, table, here, values, ranks, run_ptr)
         lay_out(&perturbed, table, at, values, ranks, run_ptr)
         if control.y_above + perturbed.y_above == 0:
             continue
         tested = True
         scale = best_log_mean(&control, &perturbed, alpha)
         u += score(&perturbed, scale, alpha).first
-        squares += empirical_fill(&control, values + run_ptr[b], ranks + run_ptr[b],
-                                  run_ptr[b + 1] - run_ptr[b], scale, alpha)
+        squares += empirical_fill(&control, values + run_ptr[here], ranks + run_ptr[here],
+                                  run_ptr[here + 1] - run_ptr[here], scale, alpha)
         squares += empirical_fill(&perturbed, values + run_ptr[at], ranks + run_ptr[at],
                                   run_ptr[at + 1] - run_ptr[at], scale, alpha)
         scale = exp(scale)
@@ -96,8 +100,8 @@ cdef void count_for_gene(
         residuals_at_nodes(&control, scale, alpha, scratch)
         residuals_at_nodes(&perturbed, scale, alpha, scratch + n_nodes)
         add_zeros(weight, scratch, 2 * n_nodes, n_sets, sums)
-        add_counts(&control, values + run_ptr[b], ranks + run_ptr[b],
-                   run_ptr[b + 1] - run_ptr[b], scale, alpha, holder_ptr + first_cell[b], holders,
+        add_counts(&control, values + run_ptr[here], ranks + run_ptr[here],
+                   run_ptr[here + 1] - run_ptr[here], scale, alpha, holder_ptr + first_cell[b], holders,
                    sums)
         add_counts(&perturbed, values + run_ptr[at], ranks + run_ptr[at],
                    run_ptr[at + 1] - run_ptr[at], scale, alpha,

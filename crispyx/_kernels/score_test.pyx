@@ -104,7 +104,7 @@ def score_tests(
 ):
     """Fill score, variance, overdispersion and root, as ``reference.score_test``.
 
-    Arm ``k * n_batches + b`` holds the cells of group k in batch b.
+    Arm ``b * n_groups + k`` holds the cells of group k in batch b.
     """
     cdef Py_ssize_t g, n_groups = (cell_ptr.shape[0] - 1) // n_batches
     cdef int t
@@ -136,8 +136,8 @@ cdef void tests_of_gene(
         batches[b].control.v = batches[b].control.w + table.n_nodes
         batches[b].perturbed.w = batches[b].control.v + table.n_nodes
         batches[b].perturbed.v = batches[b].perturbed.w + table.n_nodes
-        if table.cell_ptr[b + 1] > table.cell_ptr[b]:
-            lay_out(&batches[b].control, table, b, values, ranks, run_ptr)
+        if table.cell_ptr[b * n_groups + 1] > table.cell_ptr[b * n_groups]:
+            lay_out(&batches[b].control, table, b * n_groups, values, ranks, run_ptr)
     for k in range(1, n_groups):
         at = (k - 1) * stride
         alpha = alphas[at]
@@ -146,21 +146,22 @@ cdef void tests_of_gene(
                 out[i * table_stride + at] = NAN
             continue
         if alpha != last_alpha:
-            fit_controls(table, batches, n_batches, values, ranks, run_ptr, alpha)
+            fit_controls(table, batches, n_groups, n_batches, values, ranks, run_ptr, alpha)
             last_alpha = alpha
-        test_pair(table, batches, n_batches, k, values, ranks, run_ptr, alpha, out + at,
+        test_pair(table, batches, n_groups, n_batches, k, values, ranks, run_ptr, alpha, out + at,
                   table_stride)
 
 
 cdef void fit_controls(
-    const Table* table, Batch* batches, Py_ssize_t n_batches, const value_t* values,
-    const int* ranks, const int64* run_ptr, double alpha,
+    const Table* table, Batch* batches, Py_ssize_t n_groups, Py_ssize_t n_batches,
+    const value_t* values, const int* ranks, const int64* run_ptr, double alpha,
 ) noexcept nogil:
-    cdef Py_ssize_t b
+    cdef Py_ssize_t b, arm
     for b in range(n_batches):
+        arm = b * n_groups
         batches[b].squares0 = batches[b].expected0 = 0
-        if table.cell_ptr[b + 1] > table.cell_ptr[b]:
-            add_squares(&batches[b].control, b, values, ranks, run_ptr, alpha,
+        if table.cell_ptr[arm + 1] > table.cell_ptr[arm]:
+            add_squares(&batches[b].control, arm, values, ranks, run_ptr, alpha,
                         &batches[b].squares0, &batches[b].expected0)
 
 
@@ -180,16 +181,17 @@ cdef void add_squares(
 
 
 cdef void test_pair(
-    const Table* table, Batch* batches, Py_ssize_t n_batches, Py_ssize_t k, const value_t* values,
-    const int* ranks, const int64* run_ptr, double alpha, double* out, Py_ssize_t table_stride,
+    const Table* table, Batch* batches, Py_ssize_t n_groups, Py_ssize_t n_batches, Py_ssize_t k,
+    const value_t* values, const int* ranks, const int64* run_ptr, double alpha, double* out,
+    Py_ssize_t table_stride,
 ) noexcept nogil:
     cdef double u = 0, variance = 0, squares = 0, expected = 0, phi, eta, ignored, ignored2
     cdef Py_ssize_t b, arm
     cdef Batch* batch
     for b in range(n_batches):
         batch = &batches[b]
-        arm = k * n_batches + b
-        batch.speaks = (table.cell_ptr[b + 1] > table.cell_ptr[b]
+        arm = b * n_groups + k
+        batch.speaks = (table.cell_ptr[arm - k + 1] > table.cell_ptr[arm - k]
                         and table.cell_ptr[arm + 1] > table.cell_ptr[arm])
         if not batch.speaks:
             continue

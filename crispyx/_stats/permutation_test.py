@@ -118,7 +118,10 @@ def _laid_out(table: CellTable, group: int, n_batches: int, seed: int, number: i
     pointers, holders, first_cell, n_held = [], [], [], 0
     for b in range(n_batches):
         first_cell.append(sum(len(pointer) for pointer in pointers))
-        arms = [slice(table.cell_ptr[at], table.cell_ptr[at + 1]) for at in (b, group * n_batches + b)]
+        control = b * (table.n_groups // n_batches)
+        arms = [
+            slice(table.cell_ptr[at], table.cell_ptr[at + 1]) for at in (control, control + group)
+        ]
         n0, n1 = (arm.stop - arm.start for arm in arms)
         drawn = np.empty((PER_SET, 0), dtype=np.int32)
         if n0 and n1:

@@ -47,8 +47,8 @@ def score_tests(
     Parameters
     ----------
     counts : Counts
-        The block; group ``k * n_batches + b`` of its table holds the cells of group k in batch b,
-        the control first.
+        The block; arm ``b * n_groups + k`` of its table holds the cells of group k in batch b, the
+        control being group 0.
     alpha : numpy.ndarray (n_groups - 1, n_genes) float64
         Dispersions; NaN leaves a pair out.
     n_batches : int
@@ -86,11 +86,11 @@ def batch_arms(counts: Counts, gene: int, group: int, n_batches: int) -> list[Ba
     """Return control and perturbed cells of every batch, in the order of their size factors."""
     from reference.nb_coefficients import Arm
 
+    n_groups = counts.table.n_groups // n_batches
     return [
         (
-            Arm(counts.dense(gene, b), counts.table.of_group(b)),
             Arm(counts.dense(gene, at), counts.table.of_group(at)),
+            Arm(counts.dense(gene, at + group), counts.table.of_group(at + group)),
         )
-        for b in range(n_batches)
-        for at in [group * n_batches + b]
+        for at in range(0, n_batches * n_groups, n_groups)
     ]

@@ -31,7 +31,7 @@ class Strata:
     Attributes
     ----------
     counts : Counts
-        Group ``k * n_batches + b`` holds the cells of group k in batch b.
+        Arm ``b * n_groups + k`` holds the cells of group k in batch b.
     n_batches : int
         Number of batches; 1 without them.
     """

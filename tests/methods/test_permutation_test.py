@@ -13,7 +13,7 @@ ROUNDS = (1_000, 2_000)
 
 @pytest.mark.parametrize("n_batches", [1, 3])
 def test_compiled_pvalues_are_the_defined_ones(n_batches: int) -> None:
-    counts = drawn_counts(5, [30] * n_batches + [14] * n_batches + [5] * n_batches, 8)
+    counts = drawn_counts(5, [30, 14, 5] * n_batches, 8)
     alpha = np.exp(np.random.default_rng(0).normal(-1, 1.5, (2, 8)))
     alpha[1, 5] = np.nan
     compiled, defined = (

@@ -32,7 +32,7 @@ def assert_same(compiled: ScoreTests, defined: ScoreTests, tolerance: float) -> 
 def test_compiled_tests_are_the_defined_ones(n_batches: int) -> None:
     counts = drawn_counts(5, [120, 40, 12, 5], 14)
     if n_batches > 1:
-        counts = drawn_counts(5, [60] * n_batches + [14] * n_batches + [5] * n_batches, 14)
+        counts = drawn_counts(5, [60, 14, 5] * n_batches, 14)
     n_groups = counts.table.n_groups // n_batches
     alpha = np.exp(np.random.default_rng(0).normal(-1, 1.5, (n_groups - 1, 14)))
     alpha[1, 5] = np.nan
@@ -40,7 +40,7 @@ def test_compiled_tests_are_the_defined_ones(n_batches: int) -> None:
     # Node sums have about 13 digits; a root near its normal limit loses half of the rest.
     assert_same(compiled, defined, 1e-8)
     assert np.isnan(compiled.root[1, 5])
-    assert np.isfinite(compiled.root[0, 3:]).all()
+    assert np.isfinite(compiled.root[0, [0, 1, *range(3, 14)]]).all()
 
 
 @settings(max_examples=60, deadline=None)
