@@ -23,11 +23,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
 from reference import cooks, dispersion, dispersion_trend, nb_coefficients, size_factors, wald
+from reference import likelihood_ratio as ratio
+from reference import permutation_test as permutation
 from reference.expression_filter import ExpressionThresholds, is_tested
 from reference.multiple_testing import benjamini_hochberg, bonferroni
 from reference.nb_coefficients import Arm, Coefficients
+from reference.score_test import Batch, score_test
 
 Vector = NDArray[np.float64]
 
@@ -63,6 +67,10 @@ class NBOptions:
     se_method : "sandwich", "fisher" or "robust"
     cook_filter : withhold p-values that rest on one count
     literal : PyDESeq2's starting values, stop rules and replacement of outliers
+    firth : Firth's penalty in every arm, "lbfgsb" only; otherwise in arms without counts
+    largest_dispersion : estimated dispersions are not taken above it
+    test : "wald", "lrt", "score" or "permutation"
+    seed : of the permutation test
     thresholds : low-expression filter on means of normalized counts
     min_cells_expressed, min_cells_pert, min_total_count : see above
     corr_method : "benjamini-hochberg" or "bonferroni", over the genes of a perturbation
@@ -85,6 +93,10 @@ class NBOptions:
     se_method: str = "sandwich"
     cook_filter: bool = False
     literal: bool = False
+    firth: bool = False
+    largest_dispersion: float = math.inf
+    test: str = "wald"
+    seed: int = 0
     thresholds: ExpressionThresholds = field(default_factory=ExpressionThresholds)
     min_cells_expressed: int = 0
     min_cells_pert: int = 2
@@ -112,6 +124,13 @@ PYDESEQ2 = NBOptions(
     max_iter=250,
     tol=1e-8,
     literal=True,
+)
+CALIBRATED = NBOptions(
+    size_factor_method="total",
+    se_method="fisher",
+    firth=True,
+    largest_dispersion=50.0,
+    test="score",
 )
 
 
@@ -177,6 +196,7 @@ def nb_glm(
     control: str,
     options: NBOptions = DEFAULT_OPTIONS,
     given_size_factors: ArrayLike | None = None,
+    batches: ArrayLike | None = None,
 ) -> NBStatistics:
     """Compare every perturbation with the control.
 
@@ -187,12 +207,16 @@ def nb_glm(
     control : label of the control
     options : estimators and filters
     given_size_factors : (n_cells,), instead of estimated ones
+    batches : (n_cells,) str, for the score and the permutation test: means differ between batches
+        in the estimation of one dispersion for all comparisons, and the test is within them.
+        Fold changes and standard errors are over all batches.
 
     Returns
     -------
     NBStatistics
     """
     y, label = np.asarray(counts, dtype=np.float64), np.asarray(labels)
+    batch = np.zeros(label.size) if batches is None else np.asarray(batches)
     groups = tuple(name for name in dict.fromkeys(label.tolist()) if name != control)
     names = [f.name for f in fields(NBStatistics) if f.name != "groups"]
     table = {name: np.full((len(groups), y.shape[1]), np.nan) for name in names}
@@ -201,15 +225,19 @@ def nb_glm(
         s = estimate_size_factors(y, options)
     shared = None
     if options.shares_dispersion and s is not None:
-        everyone = [(y[label == name], s[label == name]) for name in (control, *groups)]
-        shared = estimate_dispersions(everyone, options)
+        cells = [
+            (label == name) & (batch == b) for name in (control, *groups) for b in np.unique(batch)
+        ]
+        shared = estimate_dispersions([(y[c], s[c]) for c in cells if c.any()], options)
     for row, name in enumerate(groups):
         used = (label == control) | (label == name)
         arms = _split(y, s, used, label == control, options, given_size_factors is not None)
+        split = [batch[label == control], batch[label == name]]
         found = shared if shared is not None else estimate_dispersions(arms, options)
         table["dispersion_raw"][row], table["dispersion_trend"][row] = found.genewise, found.trend
         for gene in range(y.shape[1]):
-            pair, used_dispersion = _compare(arms, gene, found, y[:, gene].sum(), options)
+            total = y[:, gene].sum()
+            pair, used_dispersion = _compare(arms, split, gene, found, total, options)
             table["dispersion"][row, gene] = used_dispersion
             for column, value in pair._asdict().items():
                 table[column][row, gene] = value
@@ -240,7 +268,7 @@ def estimate_dispersions(groups: list[GroupCounts], options: NBOptions) -> Dispe
         arms = _arms(groups, gene)
         base_mean[gene] = np.mean(np.concatenate([arm.counts / arm.size_factors for arm in arms]))
         if base_mean[gene] > 0:
-            genewise[gene] = _genewise(arms, upper, options)
+            genewise[gene] = min(_genewise(arms, upper, options), options.largest_dispersion)
     if not options.shrink_dispersion:
         return Dispersions(genewise, np.full(n_genes, np.nan), genewise, None, None)
     curve = dispersion_trend.fit_trend(genewise, base_mean, literal=options.literal)
@@ -276,11 +304,17 @@ def _shrunk(
     options: NBOptions,
 ) -> float:
     mode = dispersion.posterior_mode(arms, trend, prior.variance, upper, options.clamp)
+    mode = min(mode, options.largest_dispersion)
     return dispersion.final_dispersion(genewise, trend, mode, prior)
 
 
 def _compare(
-    arms: list[GroupCounts], gene: int, found: Dispersions, total: float, options: NBOptions
+    arms: list[GroupCounts],
+    batches: list[NDArray[np.generic]],
+    gene: int,
+    found: Dispersions,
+    total: float,
+    options: NBOptions,
 ) -> tuple[Pair, float]:
     control, perturbed = _arms(arms, gene)
     alpha = float(found.final[gene])
@@ -290,6 +324,10 @@ def _compare(
     if status == FEW_EXPRESSING:
         return Pair(0, 0, 0, 0, 1, 0, 1, status), alpha
     pair, fit = compare_arms(control, perturbed, alpha, options)
+    if options.test != "wald":
+        strata = _strata(control, perturbed, batches)
+        statistic, pvalue = null_test(strata, alpha, pair.log_fold_change, options)
+        pair = pair._replace(statistic=statistic, pvalue=pvalue)
     if not options.cook_filter:
         return pair, alpha
     distances = cooks.cooks_distances(
@@ -341,7 +379,7 @@ def compare_arms(
         fit = _fit_clamped(control, perturbed, alpha, options)
     else:
         fit = _fit_arms(control, perturbed, alpha, options)
-        status = SILENT_ARM if silent else TESTED
+        status = SILENT_ARM if silent and not options.firth else TESTED
     test = wald.wald_test(
         control, perturbed, fit.intercept, fit.log_fold_change, alpha, options.se_method
     )
@@ -365,10 +403,43 @@ def compare_arms(
     return pair, fit
 
 
+def null_test(
+    batches: list[Batch], alpha: float, log_fold_change: float, options: NBOptions
+) -> tuple[float, float]:
+    """Return z and p of the tests that compare with a mean common to both arms.
+
+    Parameters
+    ----------
+    batches : control and perturbed cells of each batch; the likelihood ratio takes one
+    alpha : dispersion
+    log_fold_change : gives z its sign where there is one batch; the score does otherwise
+    options : which test, and its seed
+    """
+    if options.test == "lrt":
+        z = ratio.likelihood_ratio_root(*batches[0], alpha)
+    else:
+        z = score_test(batches, alpha).root
+    pvalue = math.erfc(abs(z) / math.sqrt(2))
+    if options.test == "permutation":
+        pvalue, _ = permutation.permutation_pvalue(batches, alpha, options.seed)
+        z = math.copysign(-float(ndtri(pvalue / 2)), z)
+    return (math.copysign(z, log_fold_change) if len(batches) == 1 else z), pvalue
+
+
+def _strata(control: Arm, perturbed: Arm, batches: list[NDArray[np.generic]]) -> list[Batch]:
+    return [
+        (
+            Arm(control.counts[batches[0] == b], control.size_factors[batches[0] == b]),
+            Arm(perturbed.counts[batches[1] == b], perturbed.size_factors[batches[1] == b]),
+        )
+        for b in np.unique(np.concatenate(batches))
+    ]
+
+
 def _fit_arms(control: Arm, perturbed: Arm, alpha: float, options: NBOptions) -> Coefficients:
     fits = []
     for arm in (control, perturbed):
-        if arm.counts.any():
+        if arm.counts.any() and not options.firth:
             start = nb_coefficients.poisson_log_mean(arm) if options.poisson_init_iter else 0.0
             fit = nb_coefficients.best_log_mean(arm, alpha, start, options.max_iter, options.tol)
         else:

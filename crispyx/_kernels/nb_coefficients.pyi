@@ -15,6 +15,7 @@ def best_coefficients(
     prefix_log: np.ndarray,
     alpha: np.ndarray,
     start_at_poisson: bool,
+    penalized: bool,
     max_iterations: int,
     tolerance: float,
     with_fills: bool,

@@ -5,14 +5,16 @@ that does not depend on the number of its cells. The clamped iteration is PyDESe
 the weights of the counts follow the few cells that a step moves across the clamp.
 """
 
-from libc.math cimport NAN, copysign, fabs, isnan, log, sqrt
+from libc.math cimport NAN, copysign, exp, fabs, isnan, log, sqrt
 from libc.string cimport memcpy, memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, add_tail, empirical_fill, group_of, information, int64,
-    kernel_loglikelihood, lay_out, n_clamped, score, tail_length, tail_loglikelihood, total_size,
-    value_t, weigh_cells, weigh_counts,
+    Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood, n_clamped,
+    score, tail_length, tail_loglikelihood, value_t, weigh_cells, weigh_counts,
+)
+from crispyx._kernels.log_means cimport (
+    Fit, empirical_fill, lay_out, likelihood_ratio_root, root, total_size,
 )
 
 ctypedef unsigned char uint8
@@ -23,19 +25,11 @@ cdef enum:
     AT_POISSON = 1
     AT_LEAST_SQUARES = 2
     TO_RESCUE = 2
-    NULL_ITERATIONS = 100
 
-cdef double LARGEST_STEP = 2
 cdef double RIDGE = 1e-6
 cdef double LARGEST_COEFFICIENT = 30
-cdef double NULL_TOLERANCE = 1e-9
 cdef double PSEUDOCOUNT = 0.1
 cdef double LOG_PSEUDOCOUNT = log(PSEUDOCOUNT)
-
-cdef struct Fit:
-    double eta
-    int64 iterations
-    bint converged
 
 cdef struct Sums:
     double weight
@@ -56,6 +50,7 @@ def best_coefficients(
     const double[::1] prefix_log,     # IN (n_members + n_groups,)
     const double[:, ::1] alpha,       # IN (n_groups - 1, n_genes), NaN is not fitted
     bint start_at_poisson,
+    bint penalized,                   # Firth's penalty in every arm
     int64 max_iterations,
     double tolerance,
     bint with_fills,
@@ -67,7 +62,8 @@ def best_coefficients(
 ):
     """Fill the coefficients of highest likelihood; a silent arm is fitted with Firth's penalty.
 
-    The last table is the signed root of the likelihood ratio where one arm is silent, else NaN.
+    The last table is the signed root of the likelihood ratio where one arm is silent, else NaN; it
+    is NaN everywhere when all arms are fitted with the penalty.
     """
     cdef Py_ssize_t g, n_groups = cell_ptr.shape[0] - 1
     cdef int t
@@ -82,7 +78,7 @@ def best_coefficients(
             t = threadid()
             best_of_gene(
                 &table, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &alpha[0, g],
-                start_at_poisson, max_iterations, tolerance, with_fills, &scratch[t, 0],
+                start_at_poisson, penalized, max_iterations, tolerance, with_fills, &scratch[t, 0],
                 &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
                 out.shape[1] * out.shape[2],
             )
@@ -90,9 +86,9 @@ def best_coefficients(
 
 cdef void best_of_gene(
     const Table* table, Py_ssize_t n_groups, const value_t* values, const int* ranks,
-    const int64* run_ptr, const double* alphas, bint start_at_poisson, int64 max_iterations,
-    double tolerance, bint with_fills, double* scratch, double* out, int64* iterations,
-    uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
+    const int64* run_ptr, const double* alphas, bint start_at_poisson, bint penalized,
+    int64 max_iterations, double tolerance, bint with_fills, double* scratch, double* out,
+    int64* iterations, uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
 ) noexcept nogil:
     cdef Arm control, perturbed
     cdef Fit fit0, fit1
@@ -111,13 +107,14 @@ cdef void best_of_gene(
             iterations[at], converged[at] = 0, False
             continue
         if alpha != last_alpha:
-            fit0 = fit_arm(&control, alpha, start_at_poisson, max_iterations, tolerance)
+            fit0 = fit_arm(&control, alpha, start_at_poisson, penalized, max_iterations,
+                           tolerance)
             information(&control, fit0.eta, alpha, &w0, &ignored, &ignored2)
             if with_fills:
                 fill0 = empirical_fill(&control, values + run_ptr[0], ranks + run_ptr[0],
                                        run_ptr[1] - run_ptr[0], fit0.eta, alpha)
             last_alpha = alpha
-        fit1 = fit_arm(&perturbed, alpha, start_at_poisson, max_iterations, tolerance)
+        fit1 = fit_arm(&perturbed, alpha, start_at_poisson, penalized, max_iterations, tolerance)
         information(&perturbed, fit1.eta, alpha, &w1, &ignored, &ignored2)
         if with_fills:
             fill1 = empirical_fill(&perturbed, values + run_ptr[k], ranks + run_ptr[k],
@@ -125,7 +122,11 @@ cdef void best_of_gene(
         out[at], out[table_stride + at] = fit0.eta, fit1.eta - fit0.eta
         out[2 * table_stride + at], out[3 * table_stride + at] = w0, w1
         out[4 * table_stride + at], out[5 * table_stride + at] = fill0, fill1
-        out[6 * table_stride + at] = silent_z(&control, &perturbed, fit0.eta, fit1.eta, alpha)
+        out[6 * table_stride + at] = NAN
+        if not penalized and (control.y_above == 0 or perturbed.y_above == 0):
+            out[6 * table_stride + at] = likelihood_ratio_root(
+                &control, &perturbed, fit0.eta, fit1.eta, alpha
+            )
         iterations[at] = max(fit0.iterations, fit1.iterations)
         converged[at] = fit0.converged and fit1.converged
 
@@ -136,69 +137,15 @@ cdef void leave_out(double* out, Py_ssize_t table_stride) noexcept nogil:
         out[i * table_stride] = NAN
 
 
-cdef Fit fit_arm(const Arm* arm, double alpha, bint start_at_poisson, int64 max_iterations,
-                 double tolerance) noexcept nogil:
+cdef Fit fit_arm(const Arm* arm, double alpha, bint start_at_poisson, bint penalized,
+                 int64 max_iterations, double tolerance) noexcept nogil:
     cdef double start = 0
-    if arm.y_above == 0:
-        return root(arm, NULL, True, alpha, log(0.5 / total_size(arm)), max_iterations, tolerance)
+    if penalized or arm.y_above == 0:
+        start = log((arm.y_above + 0.5) / total_size(arm))
+        return root(arm, NULL, True, alpha, start, max_iterations, tolerance)
     if start_at_poisson:
         start = log(arm.y_above / total_size(arm))
     return root(arm, NULL, False, alpha, start, max_iterations, tolerance)
-
-
-cdef Fit root(const Arm* arm, const Arm* other, bint penalized, double alpha, double start,
-              int64 max_iterations, double tolerance) noexcept nogil:
-    """Solve for the log mean of an arm, or the common one of two; as ``reference._root``."""
-    cdef Fit fit
-    cdef Slopes slopes, more
-    cdef double low = -1e300, high = 1e300, step, w, w1, w2
-    cdef int64 i
-    fit.eta, fit.converged, fit.iterations = start, False, max_iterations
-    for i in range(1, max_iterations + 1):
-        slopes = score(arm, fit.eta, alpha)
-        if other != NULL:
-            more = score(other, fit.eta, alpha)
-            slopes.first += more.first
-            slopes.second += more.second
-        if penalized:
-            information(arm, fit.eta, alpha, &w, &w1, &w2)
-            slopes.first += w1 / w / 2
-            slopes.second -= (w2 / w - (w1 / w) * (w1 / w)) / 2
-        if slopes.first > 0:
-            low = fit.eta
-        else:
-            high = fit.eta
-        if slopes.second > 0:
-            step = slopes.first / slopes.second
-        else:
-            step = copysign(LARGEST_STEP, slopes.first)
-        step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
-        if not low <= fit.eta + step <= high:
-            step = (low + high) / 2 - fit.eta
-        fit.eta += step
-        if fabs(step) <= tolerance:
-            fit.iterations, fit.converged = i, True
-            break
-    return fit
-
-
-cdef double silent_z(const Arm* control, const Arm* perturbed, double eta0, double eta1,
-                     double alpha) noexcept nogil:
-    cdef const Arm* loud = control
-    cdef const Arm* silent = perturbed
-    cdef double eta = eta0, ratio
-    cdef Fit null
-    if control.y_above > 0 and perturbed.y_above > 0:
-        return NAN
-    if control.y_above == 0:
-        loud, silent, eta = perturbed, control, eta1
-    null = root(loud, silent, False, alpha,
-                log(loud.y_above / (total_size(loud) + total_size(silent))), NULL_ITERATIONS,
-                NULL_TOLERANCE)
-    # The terms of the counts alone are the same in both likelihoods.
-    ratio = kernel_loglikelihood(loud, eta, alpha) - kernel_loglikelihood(loud, null.eta, alpha)
-    ratio -= kernel_loglikelihood(silent, null.eta, alpha)
-    return copysign(sqrt(max(2 * ratio, 0)), -1 if perturbed.y_above == 0 else 1)
 
 
 def clamped_coefficients(

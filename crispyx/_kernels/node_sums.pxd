@@ -305,36 +305,3 @@ cdef inline void add_tail(double* tail, const value_t* y, Py_ssize_t n,
         tail[n_tail + j] = 0
         tail[j] += above
         above += here
-
-
-cdef inline void lay_out(Arm* arm, const Table* table, Py_ssize_t k, const value_t* values,
-                         const int* ranks, const int64* run_ptr) noexcept nogil:
-    """Set the weights of group ``k``, none of its cells clamped."""
-    arm.group, arm.min_mu = group_of(table, k), 0
-    weigh_cells(arm, 0)
-    weigh_counts(arm, values + run_ptr[k], ranks + run_ptr[k], run_ptr[k + 1] - run_ptr[k])
-
-
-cdef inline double total_size(const Arm* arm) noexcept nogil:
-    """Return the sum of the size factors."""
-    cdef double total = 0
-    cdef Py_ssize_t j
-    for j in range(arm.group.n_nodes):
-        total += arm.w[j] * arm.group.node_s[j]
-    return total
-
-
-cdef inline double empirical_fill(const Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n,
-                                  double eta, double alpha) noexcept nogil:
-    """Return the sum of ((y - mu) / (1 + alpha mu))^2, no cell clamped; ``w`` is of all cells."""
-    cdef double scale = exp(eta), total = 0, m, q
-    cdef Py_ssize_t i, j
-    for j in range(arm.group.n_nodes):
-        m = scale * arm.group.node_s[j]
-        m = m / (1 + alpha * m)
-        total += arm.w[j] * m * m
-    for i in range(n):
-        m = scale * arm.group.size_factors[ranks[i]]
-        q = 1 / (1 + alpha * m)
-        total += y[i] * (y[i] - 2 * m) * q * q
-    return total

@@ -39,6 +39,8 @@ class Fitting:
         When to stop.
     rescue : bool
         Minimize by L-BFGS-B where the clamped iteration fails.
+    penalized : bool
+        Firth's penalty in every arm, instead of in silent ones only.
     """
 
     clamped: bool
@@ -47,6 +49,7 @@ class Fitting:
     max_iterations: int
     tolerance: float
     rescue: bool
+    penalized: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Coefficients:
     control_fill, perturbed_fill : numpy.ndarray float64
         Squared scores of the cells of each arm, summed; only where asked for.
     silent_z : numpy.ndarray float64
-        Signed root of the likelihood ratio where one arm has no count; NaN elsewhere.
+        Signed root of the likelihood ratio where one arm has no count; NaN elsewhere, and where
+        every arm is penalized.
     iterations : numpy.ndarray int64
         Steps.
     converged : numpy.ndarray bool
@@ -121,7 +125,15 @@ def fit_coefficients(
     if not fitting.clamped:
         scratch = np.empty((n_threads, 4 * n_nodes))
         kernel.best_coefficients(
-            *shared, fitting.start != "zero", *stop, scratch, out, iterations, converged, n_threads
+            *shared,
+            fitting.start != "zero",
+            fitting.penalized,
+            *stop,
+            scratch,
+            out,
+            iterations,
+            converged,
+            n_threads,
         )
         return _coefficients(out, iterations, converged)
     kernel.clamped_coefficients(
@@ -197,7 +209,7 @@ def _reference_pair(
             max(one.iterations for one in fits),
             all(one.converged for one in fits),
         )
-        if silent:
+        if silent and not fitting.penalized:
             loud = fits[0] if control.counts.any() else fits[1]
             z = silent_arm_test(control, perturbed, loud.eta, alpha)
     weights, fills = [], []
@@ -214,7 +226,7 @@ def _best(arm: Arm, alpha: float, fitting: Fitting):  # type: ignore[no-untyped-
     from reference import nb_coefficients as reference
 
     stop = (fitting.max_iterations, fitting.tolerance)
-    if not arm.counts.any():
+    if fitting.penalized or not arm.counts.any():
         return reference.penalized_log_mean(arm, alpha, *stop)
     return reference.best_log_mean(arm, alpha, _start(arm, fitting.start), *stop)
 

@@ -26,6 +26,7 @@ from crispyx._stats.dispersion_trend import DispersionTrend, fit_trend
 from crispyx._stats.nb_coefficients import Coefficients, Fitting, Start, fit_coefficients
 from crispyx._stats.nb_likelihood import Counts
 from crispyx._stats.wald import wald_tests
+from crispyx.de.nb_tests import Strata, Test, null_tests
 from crispyx.settings import Engine
 
 HIGHEST_LIKELIHOOD = Fitting(False, "poisson", 0.0, 25, 1e-6, False)
@@ -54,6 +55,12 @@ class Estimators:
         Withhold p-values that rest on one count.
     literal : bool
         PyDESeq2's starts, stops and replacement of outliers.
+    largest : float
+        Estimated dispersions are not taken above it.
+    test : {"wald", "lrt", "score", "permutation"}
+        Where p-values come from.
+    seed : int
+        Of the permutation test.
     """
 
     dispersion: float | None = None
@@ -65,6 +72,9 @@ class Estimators:
     se_method: str = "sandwich"
     cook_filter: bool = False
     literal: bool = False
+    largest: float = np.inf
+    test: Test = "wald"
+    seed: int = 0
 
     def fits(self, n_groups: int) -> list[list[int]]:
         """Return the groups of every fit of dispersions."""
@@ -97,13 +107,14 @@ def fitting_of(
     tol: float,
     poisson_init_iter: int,
     literal: bool,
+    penalized: bool = False,
 ) -> Fitting:
     """Fold the documented arguments of the coefficients."""
     clamped = optimization_method == "irls"
     start: Start = "poisson" if poisson_init_iter else "zero"
     if literal:
         start = "least_squares"
-    return Fitting(clamped, start, min_mu if clamped else 0.0, max_iter, tol, literal)
+    return Fitting(clamped, start, min_mu if clamped else 0.0, max_iter, tol, literal, penalized)
 
 
 def genewise_fit(
@@ -122,7 +133,7 @@ def genewise_fit(
     else:
         start = within_group_moments(counts, moments, fits, engine)
     if chosen.dispersion_method == "moments":
-        return GenewiseFit(start, base_mean)
+        return GenewiseFit(np.minimum(start, chosen.largest), base_mean)
     genewise = genewise_dispersions(
         counts,
         start,
@@ -132,7 +143,7 @@ def genewise_fit(
         engine=engine,
         n_threads=n_threads,
     )
-    return GenewiseFit(genewise, base_mean)
+    return GenewiseFit(np.minimum(genewise, chosen.largest), base_mean)
 
 
 def fit_shrinkage(
@@ -156,7 +167,7 @@ def fit_shrinkage(
             continue
         alpha, mean = genewise.dispersion[fit], genewise.base_mean[fit]
         trend = fit_trend(alpha, mean, literal=chosen.literal)
-        freedom = int(n_cells[groups].sum()) - len(groups)
+        freedom = int(n_cells[groups].sum() - np.count_nonzero(n_cells[groups]))
         prior = fit_prior(alpha, _at(trend, mean), freedom)
         found.append(Shrinkage(trend, prior))
     return found
@@ -183,14 +194,17 @@ def final_fit(
     if not chosen.takes_mode or not np.isfinite(trend).any():
         return genewise.dispersion.copy(), trend
     variance = np.array([one.prior.variance if one.prior else np.inf for one in shrinkage])
-    modes = posterior_modes(
-        counts,
-        trend,
-        variance,
-        shared=chosen.shares_dispersion,
-        min_mu=chosen.fitting.min_mu,
-        engine=engine,
-        n_threads=n_threads,
+    modes = np.minimum(
+        posterior_modes(
+            counts,
+            trend,
+            variance,
+            shared=chosen.shares_dispersion,
+            min_mu=chosen.fitting.min_mu,
+            engine=engine,
+            n_threads=n_threads,
+        ),
+        chosen.largest,
     )
     final = genewise.dispersion.copy()
     for fit, one in enumerate(shrinkage):
@@ -209,6 +223,7 @@ def compared_block(
     chosen: Estimators,
     engine: Engine,
     n_threads: int = 1,
+    strata: Strata | None = None,
 ) -> dict[str, np.ndarray]:
     """Fit and test every (perturbation, gene) of a block.
 
@@ -226,6 +241,8 @@ def compared_block(
         Which definition runs.
     n_threads : int
         Threads of the kernels.
+    strata : Strata or None
+        The same block by batch, for a test within batches.
 
     Returns
     -------
@@ -246,6 +263,12 @@ def compared_block(
         )
         fits = _chosen(silent, other, fits)
     tests = wald_tests(counts, alpha, fits, chosen.se_method, engine)
+    statistic, pvalue = tests.statistic, tests.pvalue
+    if chosen.test != "wald":
+        blocks = strata or Strata(counts)
+        statistic, pvalue = null_tests(
+            blocks, alpha, fits, chosen.test, chosen.seed, engine, n_threads
+        )
     fitted = np.isfinite(fits.intercept)
     status = np.where(silent & np.isfinite(fits.silent_z), SILENT_ARM, TESTED)
     status = np.where(fitted & ~fits.converged, NOT_CONVERGED, status)
@@ -253,8 +276,8 @@ def compared_block(
         "log_fold_change": fits.log_fold_change,
         "intercept": fits.intercept,
         "standard_error": tests.standard_error,
-        "statistic": tests.statistic,
-        "pvalue": tests.pvalue,
+        "statistic": statistic,
+        "pvalue": pvalue,
         "iterations": np.where(fitted, fits.iterations, np.nan),
         "converged": np.where(fitted, fits.converged, np.nan),
         "status": np.where(fitted, status, ALL_ZERO).astype(float),

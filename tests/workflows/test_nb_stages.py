@@ -17,7 +17,14 @@ from crispyx.de.nb_stages import (
     fitting_of,
     genewise_fit,
 )
-from reference.nb_glm import DEFAULT_OPTIONS, PYDESEQ2, NBOptions, nb_glm, without_filters
+from reference.nb_glm import (
+    CALIBRATED,
+    DEFAULT_OPTIONS,
+    PYDESEQ2,
+    NBOptions,
+    nb_glm,
+    without_filters,
+)
 
 EVERY_GENE = without_filters(DEFAULT_OPTIONS)
 LITERAL = replace(without_filters(PYDESEQ2), size_factor_scope="global")
@@ -40,6 +47,12 @@ CASES = {
     "robust": replace(EVERY_GENE, se_method="robust"),
     "fisher": replace(EVERY_GENE, se_method="fisher"),
     "cook": replace(EVERY_GENE, cook_filter=True),
+    "likelihood ratio": replace(EVERY_GENE, test="lrt"),
+    "score": replace(EVERY_GENE, test="score"),
+    "calibrated": without_filters(CALIBRATED),
+    "calibrated, permuted": replace(without_filters(CALIBRATED), test="permutation", seed=5),
+    "calibrated, Wald": replace(without_filters(CALIBRATED), test="wald"),
+    "small dispersions": replace(EVERY_GENE, largest_dispersion=0.2),
     "pydeseq2": LITERAL,
     "pydeseq2 with replacement": replace(LITERAL, cook_filter=True),
 }
@@ -59,10 +72,14 @@ def estimators(options: NBOptions) -> Estimators:
             tol=options.tol,
             poisson_init_iter=options.poisson_init_iter,
             literal=options.literal,
+            penalized=options.firth,
         ),
         se_method=options.se_method,
         cook_filter=options.cook_filter,
         literal=options.literal,
+        largest=options.largest_dispersion,
+        test=options.test,
+        seed=options.seed,
     )
 
 
