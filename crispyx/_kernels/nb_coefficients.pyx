@@ -10,8 +10,9 @@ from libc.string cimport memcpy, memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood, n_clamped,
-    score, tail_length, tail_loglikelihood, value_t, weigh_cells, weigh_counts,
+    Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood,
+    move_clamp, n_clamped, score, tail_length, tail_loglikelihood, total_size, value_t, weigh_cells,
+    weigh_counts,
 )
 
 ctypedef unsigned char uint8
@@ -140,15 +141,6 @@ cdef void lay_out(Arm* arm, const Table* table, Py_ssize_t k, const value_t* val
     arm.group, arm.min_mu = group_of(table, k), 0
     weigh_cells(arm, 0)
     weigh_counts(arm, values + run_ptr[k], ranks + run_ptr[k], run_ptr[k + 1] - run_ptr[k])
-
-
-cdef double total_size(const Arm* arm) noexcept nogil:
-    """Return the sum of the size factors."""
-    cdef double total = 0
-    cdef Py_ssize_t j
-    for j in range(arm.group.n_nodes):
-        total += arm.w[j] * arm.group.node_s[j]
-    return total
 
 
 cdef Fit fit_arm(const Arm* arm, double alpha, bint start_at_poisson, int64 max_iterations,
@@ -348,27 +340,6 @@ cdef double lay_out_clamped(
     weigh_cells(arm, n_clamped(&arm.group, eta, min_mu))
     weigh_counts(arm, y, rank, n)
     return eta
-
-
-cdef void move_clamp(Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n,
-                     double eta) noexcept nogil:
-    """Clamp the cells whose mean at ``eta`` is too small; counts that cross it change sides."""
-    cdef Py_ssize_t i, j, before = arm.cut, n_nodes = arm.group.n_nodes
-    cdef Py_ssize_t cut = n_clamped(&arm.group, eta, arm.min_mu)
-    cdef const double* row
-    cdef double count
-    if cut == before:
-        return
-    weigh_cells(arm, cut)
-    for i in range(n):
-        if (ranks[i] < cut) == (ranks[i] < before):
-            continue
-        count = y[i] if cut < before else -y[i]
-        row = arm.group.rows + ranks[i] * n_nodes
-        for j in range(n_nodes):
-            arm.v[j] += count * row[j]
-        arm.y_above += count
-        arm.y_below -= count
 
 
 cdef Sums working_sums(const Arm* arm, double eta, double alpha) noexcept nogil:
