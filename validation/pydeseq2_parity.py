@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from crispyx._stats import apeglm as compiled_apeglm
 from crispyx._stats import dispersion as compiled_dispersion
 from crispyx._stats.cooks import outlying_pairs
 from crispyx._stats.nb_coefficients import Coefficients, Fitting, fit_coefficients
@@ -34,7 +35,15 @@ from crispyx.de.nb_stages import (
     fit_shrinkage,
     genewise_fit,
 )
-from reference import cooks, dispersion, dispersion_trend, nb_coefficients, nb_glm, size_factors
+from reference import (
+    apeglm,
+    cooks,
+    dispersion,
+    dispersion_trend,
+    nb_coefficients,
+    nb_glm,
+    size_factors,
+)
 from reference.nb_coefficients import Arm
 from reference.wald import wald_test
 
@@ -51,6 +60,7 @@ class Comparison:
     n_control: int
     dds: Any
     results: pd.DataFrame
+    shrunk: pd.DataFrame
 
     @property
     def size_factors(self) -> np.ndarray:
@@ -150,7 +160,9 @@ def run_pydeseq2(
             quiet=True,
         )
         stats.summary()
-    return Comparison(counts, n_control, dds, stats.results_df)
+        fitted = stats.results_df.copy()
+        stats.lfc_shrink(coeff=f"arm[T.{LABELS[1]}]")
+    return Comparison(counts, n_control, dds, fitted, stats.results_df)
 
 
 def relative(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -277,6 +289,44 @@ def test_stages(case: Comparison) -> Iterator[Row]:
     yield "the same on one side only, number", differ[0], differ[1]
 
 
+def shrinkage_stages(case: Comparison) -> Iterator[Row]:
+    """Yield shrunken fold changes and standard errors, given PyDESeq2's fits and dispersions."""
+    ln2, block, alpha = np.log(2), case.block(), case.var("dispersions")
+    fitted, error = (np.asarray(case.results[name]) * ln2 for name in ("log2FoldChange", "lfcSE"))
+    scale = apeglm.prior_scale(apeglm.prior_variance(lambda: [(fitted, error)]))
+    theirs, their_error = (
+        np.asarray(case.shrunk[name], dtype=float) * ln2 for name in ("log2FoldChange", "lfcSE")
+    )
+    found = np.full((len(alpha), 2), np.nan)
+    for g in range(len(alpha)):
+        one = apeglm.shrink_counts(*case.arms(g), alpha[g], scale, literal=True)
+        found[g] = one.log_fold_change, one.standard_error
+    scales = np.array([scale])
+    fast = compiled_apeglm.shrink_counts(
+        block, alpha[None], scales, compiled_apeglm.Searching(literal=True), "compiled"
+    )
+    right = compiled_apeglm.shrink_counts(
+        block, alpha[None], scales, compiled_apeglm.Searching(), "compiled"
+    )
+    yield (
+        "shrunken fold change, absolute",
+        np.abs(found[:, 0] - theirs),
+        np.abs(fast.log_fold_change[0] - theirs),
+    )
+    yield (
+        "its standard error, literal, relative",
+        relative(found[:, 1], their_error),
+        relative(fast.standard_error[0], their_error),
+    )
+    yield (
+        "the same, of the curvature, relative",
+        relative(right.standard_error[0], their_error),
+        None,
+    )
+    wider = np.abs(theirs) > np.abs(fitted) + 1e-6
+    yield "effects larger than fitted, number", np.array([float(wider.sum())]), None
+
+
 def whole_chain(case: Comparison, cook_filter: bool, given: np.ndarray | None) -> Iterator[Row]:
     """Yield differences of the whole chain, nothing borrowed but given size factors."""
     labels = np.repeat(LABELS, [case.n_control, len(case.counts) - case.n_control])
@@ -347,6 +397,7 @@ def main() -> None:
     plain = run_pydeseq2(counts, n_control, False, given)
     show("dispersions, each stage given PyDESeq2's inputs", dispersion_stages(plain, given is None))
     show("tests, each stage given PyDESeq2's inputs", test_stages(plain))
+    show("shrinkage, given PyDESeq2's inputs", shrinkage_stages(plain))
     show("the whole chain", whole_chain(plain, False, given))
     refitted = run_pydeseq2(counts, n_control, True, given)
     show("the whole chain with Cook's replacement", whole_chain(refitted, True, given))

@@ -12,9 +12,9 @@ from libc.math cimport NAN, copysign, exp, fabs, isnan, log, sqrt
 from libc.string cimport memcpy, memset
 from cython.parallel cimport prange, threadid
 
-from crispyx._kernels.log_means cimport empirical_fill, total_size
+from crispyx._kernels.log_means cimport empirical_fill
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, information, int64, kernel_loglikelihood, score, value_t,
+    Arm, Slopes, Table, information, int64, kernel_loglikelihood, score, total_size, value_t,
 )
 from crispyx._kernels.pivoting cimport solve
 from crispyx._kernels.strata cimport (

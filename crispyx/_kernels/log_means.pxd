@@ -3,8 +3,8 @@
 from libc.math cimport copysign, exp, fabs, log, sqrt
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, group_of, information, int64, kernel_loglikelihood, score, value_t,
-    weigh_cells, weigh_counts,
+    Arm, Slopes, Table, group_of, information, int64, kernel_loglikelihood, score, total_size,
+    value_t, weigh_cells, weigh_counts,
 )
 
 cdef enum:
@@ -23,15 +23,6 @@ cdef inline void lay_out(Arm* arm, const Table* table, Py_ssize_t k, const value
     arm.group, arm.min_mu = group_of(table, k), 0
     weigh_cells(arm, 0)
     weigh_counts(arm, values + run_ptr[k], ranks + run_ptr[k], run_ptr[k + 1] - run_ptr[k])
-
-
-cdef inline double total_size(const Arm* arm) noexcept nogil:
-    """Return the sum of the size factors."""
-    cdef double total = 0
-    cdef Py_ssize_t j
-    for j in range(arm.group.n_nodes):
-        total += arm.w[j] * arm.group.node_s[j]
-    return total
 
 
 cdef inline Fit root(const Arm* arm, const Arm* other, bint penalized, double alpha,

@@ -10,11 +10,12 @@ from libc.string cimport memcpy, memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood, n_clamped,
-    score, tail_length, tail_loglikelihood, value_t, weigh_cells, weigh_counts,
+    Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood,
+    move_clamp, n_clamped, score, tail_length, tail_loglikelihood, total_size, value_t, weigh_cells,
+    weigh_counts,
 )
 from crispyx._kernels.log_means cimport (
-    Fit, empirical_fill, lay_out, likelihood_ratio_root, root, total_size,
+    Fit, empirical_fill, lay_out, likelihood_ratio_root, root,
 )
 
 ctypedef unsigned char uint8
@@ -264,27 +265,6 @@ cdef double lay_out_clamped(
     weigh_cells(arm, n_clamped(&arm.group, eta, min_mu))
     weigh_counts(arm, y, rank, n)
     return eta
-
-
-cdef void move_clamp(Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n,
-                     double eta) noexcept nogil:
-    """Clamp the cells whose mean at ``eta`` is too small; counts that cross it change sides."""
-    cdef Py_ssize_t i, j, before = arm.cut, n_nodes = arm.group.n_nodes
-    cdef Py_ssize_t cut = n_clamped(&arm.group, eta, arm.min_mu)
-    cdef const double* row
-    cdef double count
-    if cut == before:
-        return
-    weigh_cells(arm, cut)
-    for i in range(n):
-        if (ranks[i] < cut) == (ranks[i] < before):
-            continue
-        count = y[i] if cut < before else -y[i]
-        row = arm.group.rows + ranks[i] * n_nodes
-        for j in range(n_nodes):
-            arm.v[j] += count * row[j]
-        arm.y_above += count
-        arm.y_below -= count
 
 
 cdef Sums working_sums(const Arm* arm, double eta, double alpha) noexcept nogil:

@@ -158,6 +158,36 @@ cdef inline void weigh_counts(Arm* arm, const value_t* y, const int* ranks,
             arm.v[j] += count * row[j]
 
 
+cdef inline void move_clamp(Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n,
+                            double eta) noexcept nogil:
+    """Clamp the cells whose mean at ``eta`` is too small; counts that cross it change sides."""
+    cdef Py_ssize_t i, j, before = arm.cut, n_nodes = arm.group.n_nodes
+    cdef Py_ssize_t cut = n_clamped(&arm.group, eta, arm.min_mu)
+    cdef const double* row
+    cdef double count
+    if cut == before:
+        return
+    weigh_cells(arm, cut)
+    for i in range(n):
+        if (ranks[i] < cut) == (ranks[i] < before):
+            continue
+        count = y[i] if cut < before else -y[i]
+        row = arm.group.rows + ranks[i] * n_nodes
+        for j in range(n_nodes):
+            arm.v[j] += count * row[j]
+        arm.y_above += count
+        arm.y_below -= count
+
+
+cdef inline double total_size(const Arm* arm) noexcept nogil:
+    """Return the sum of the size factors."""
+    cdef double total = 0
+    cdef Py_ssize_t j
+    for j in range(arm.group.n_nodes):
+        total += arm.w[j] * arm.group.node_s[j]
+    return total
+
+
 cdef inline double normalized_total(const Group* group, const value_t* y, const int* ranks,
                                     Py_ssize_t n) noexcept nogil:
     """Return the sum of y / s."""
