@@ -142,3 +142,12 @@ class _PlottingNamespace:
         from crispyx.plotting import plot_umap
 
         return plot_umap(data, **kwargs)
+
+    def overlap_heatmap(self, result: Any, **kwargs: Any) -> Any:
+        """Draw how much every two sets share.
+
+        See :func:`crispyx.plotting.plot_overlap_heatmap`.
+        """
+        from crispyx.plotting import plot_overlap_heatmap
+
+        return plot_overlap_heatmap(result, **kwargs)

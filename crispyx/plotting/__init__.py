@@ -8,6 +8,7 @@ from crispyx.plotting.guide_comparison import guide_comparison
 from crispyx.plotting.guide_fit import guide_fit
 from crispyx.plotting.guide_summary import guide_summary
 from crispyx.plotting.ma import plot_ma
+from crispyx.plotting.overlap import plot_overlap_heatmap
 from crispyx.plotting.perturbation_counts import plot_qc_perturbation_counts
 from crispyx.plotting.qc import plot_qc_summary
 from crispyx.plotting.rank_frame import rank_genes_groups_df
@@ -21,6 +22,7 @@ __all__ = [
     "guide_summary",
     "materialize_rank_genes_groups",
     "plot_ma",
+    "plot_overlap_heatmap",
     "plot_pca",
     "plot_pca_loadings",
     "plot_pca_variance_ratio",
