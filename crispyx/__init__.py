@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from crispyx.plotting import (
         materialize_rank_genes_groups,
         plot_ma,
+        plot_overlap_heatmap,
         plot_qc_perturbation_counts,
         plot_qc_summary,
         plot_top_genes_bar,
@@ -92,6 +93,7 @@ _HOME = {
     "wilcoxon_test": "de",
     "materialize_rank_genes_groups": "plotting",
     "plot_ma": "plotting",
+    "plot_overlap_heatmap": "plotting",
     "plot_qc_perturbation_counts": "plotting",
     "plot_qc_summary": "plotting",
     "plot_top_genes_bar": "plotting",
@@ -126,6 +128,7 @@ __all__ = [
     "pb",
     "pl",
     "plot_ma",
+    "plot_overlap_heatmap",
     "plot_qc_perturbation_counts",
     "plot_qc_summary",
     "plot_top_genes_bar",

@@ -26,6 +26,8 @@ module                           what it defines
 :mod:`reference.depth_mixtures`  ``poisson``, ``neg_binomial`` and ``binomial``
 :mod:`reference.beta_mixtures`   ``beta2`` and ``beta3``
 :mod:`reference.pipelines`       the two tests over a whole screen, degenerate cases
+:mod:`reference.pca`             principal components
+:mod:`reference.energy_distance` how far two clouds of cells lie apart
 :mod:`reference.size_factors`    depth of each cell, four ways
 :mod:`reference.nb_likelihood`   the negative binomial log-likelihood and its slopes
 :mod:`reference.nb_coefficients` log means of both arms, PyDESeq2's iteration

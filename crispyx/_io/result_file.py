@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ class ResultFile:
         """Return X or a layer (n_groups, n_genes), or one row of it (n_genes,)."""
         with open_file(self.path) as file:
             return file[self._elements[name]][() if row is None else row]
+
+    def blocks(self, names: Sequence[str], n_rows: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Yield the first row of each run of ``n_rows`` rows, and that run of each table."""
+        with open_file(self.path) as file:
+            tables = [file[self._elements[name]] for name in names]
+            for start in range(0, len(self.groups), n_rows):
+                yield start, [table[start : start + n_rows] for table in tables]
 
 
 def _scalar(node: h5py.Dataset) -> Any:

@@ -1,29 +1,38 @@
 /* Products of one sparse row with eight vectors at once, one vector a lane.
 
-   Every lane adds in the order of the row, and multiplication and addition round separately, so that
-   all instruction sets give the same bits. */
+   Every lane adds in four sums that take turns along the row, so that one addition need not wait for
+   the other; multiplication and addition round separately. All instruction sets give the same bits. */
 
 #ifndef CRISPYX_PROJECTION_H
 #define CRISPYX_PROJECTION_H
 
 #include <stdint.h>
 
-typedef double crispyx_eight __attribute__((vector_size(64), aligned(8)));
+#include "lanes.h"
 
-/* Where the loader can choose (ELF on x86), AVX-512 beside the portable code. */
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define CRISPYX_CLONES __attribute__((target_clones("avx512f", "default")))
-#else
-#define CRISPYX_CLONES
-#endif
+#define CRISPYX_AT(array, gene) (*(const crispyx_eight *)((array) + (int64_t)(gene)*8))
+
+/* The centered product of the entries FROM to UNTIL of a row. */
+#define CRISPYX_SPARSE_DOT(FROM, UNTIL, RESULT)                                                    \
+    {                                                                                              \
+        crispyx_eight a = {0}, b = {0}, c = {0}, d = {0};                                          \
+        const int64_t until = (UNTIL);                                                             \
+        int64_t j = (FROM);                                                                        \
+        for (; j + 4 <= until; j += 4) {                                                           \
+            a += (double)values[j] * CRISPYX_AT(vectors, genes[j]);                                \
+            b += (double)values[j + 1] * CRISPYX_AT(vectors, genes[j + 1]);                        \
+            c += (double)values[j + 2] * CRISPYX_AT(vectors, genes[j + 2]);                        \
+            d += (double)values[j + 3] * CRISPYX_AT(vectors, genes[j + 3]);                        \
+        }                                                                                          \
+        for (; j < until; j++)                                                                     \
+            a += (double)values[j] * CRISPYX_AT(vectors, genes[j]);                                \
+        RESULT = ((a + b) + (c + d)) - *(const crispyx_eight *)shift;                              \
+    }
 
 #define CRISPYX_ROW_PRODUCT(NAME, VALUE)                                                           \
     CRISPYX_CLONES static void NAME(const VALUE *values, const int *genes, int64_t n,              \
                                     const double *vectors, const double *shift, double *y) {       \
-        crispyx_eight sum = {0};                                                                   \
-        for (int64_t j = 0; j < n; j++)                                                            \
-            sum += (double)values[j] * *(const crispyx_eight *)(vectors + (int64_t)genes[j] * 8);  \
-        *(crispyx_eight *)y = sum - *(const crispyx_eight *)shift;                                 \
+        CRISPYX_SPARSE_DOT(0, n, *(crispyx_eight *)y)                                              \
     }
 
 /* Add x^T y of every row of a stripe to the sums, y being its centered product. */
@@ -32,10 +41,8 @@ typedef double crispyx_eight __attribute__((vector_size(64), aligned(8)));
                                     int64_t n_rows, const double *vectors, const double *shift,    \
                                     double *sums) {                                                \
         for (int64_t i = 0; i < n_rows; i++) {                                                     \
-            crispyx_eight y = {0};                                                                 \
-            for (int64_t j = ptr[i]; j < ptr[i + 1]; j++)                                          \
-                y += (double)values[j] * *(const crispyx_eight *)(vectors + (int64_t)genes[j] * 8);\
-            y -= *(const crispyx_eight *)shift;                                                    \
+            crispyx_eight y;                                                                       \
+            CRISPYX_SPARSE_DOT(ptr[i], ptr[i + 1], y)                                              \
             for (int64_t j = ptr[i]; j < ptr[i + 1]; j++)                                          \
                 *(crispyx_eight *)(sums + (int64_t)genes[j] * 8) += (double)values[j] * y;         \
         }                                                                                          \

@@ -2,7 +2,8 @@
 
 Cells are reduced in stripes of ``STRIPE`` rows at absolute positions: each stripe is summed by one
 thread from zero, and stripes are added in order. Sums therefore do not depend on the number of
-threads, nor on how many stripes a block holds.
+threads, nor on how many stripes a block holds. Threads wait for each other only once all slots of
+the scratch are full: on a busy machine, waiting would cost more than the work.
 """
 
 from libc.string cimport memset
@@ -26,7 +27,7 @@ cdef extern from "projection.h" nogil:
 
 cdef enum:
     WIDTH = 8  # lanes of projection.h
-    ROWS = 512
+    ROWS = 1024
 
 BLOCK_WIDTH = WIDTH
 STRIPE = ROWS
@@ -54,21 +55,22 @@ def add_gram_products(
     const int64[::1] ptr,         # IN (n_rows + 1,), row 0 at the start of a stripe
     const double[:, ::1] vectors,  # IN (n_genes, WIDTH)
     const double[::1] shift,      # IN (WIDTH,), means of the genes times the vectors
-    double[:, :, ::1] scratch,    # SCRATCH (n_threads, n_genes, WIDTH)
+    double[:, :, ::1] scratch,    # SCRATCH (n_slots, n_genes, WIDTH), a stripe each
     double[:, ::1] out,           # IN OUT (n_genes, WIDTH)
     int n_threads,
 ):
     """Add X^T (X - mean) V of a block of rows."""
     cdef Py_ssize_t n_rows = ptr.shape[0] - 1, n_genes = vectors.shape[0]
     cdef Py_ssize_t n_stripes = (n_rows + ROWS - 1) // ROWS
+    cdef Py_ssize_t n_slots = scratch.shape[0]
     cdef Py_ssize_t k, first, s, t, g, c, n_here
     cdef const value_t* value = &values[0] if values.shape[0] > 0 else NULL
     cdef const int* gene = &genes[0] if genes.shape[0] > 0 else NULL
     with nogil:
-        for k in range((n_stripes + n_threads - 1) // n_threads):
-            first = k * n_threads
-            n_here = min(<Py_ssize_t> n_threads, n_stripes - first)
-            for t in prange(n_here, schedule="static", num_threads=n_threads):
+        for k in range((n_stripes + n_slots - 1) // n_slots):
+            first = k * n_slots
+            n_here = min(n_slots, n_stripes - first)
+            for t in prange(n_here, schedule="dynamic", num_threads=n_threads):
                 s = (first + t) * ROWS
                 memset(&scratch[t, 0, 0], 0, n_genes * WIDTH * sizeof(double))
                 if value_t is float:

@@ -142,3 +142,48 @@ class _PlottingNamespace:
         from crispyx.plotting import plot_umap
 
         return plot_umap(data, **kwargs)
+
+    def overlap_heatmap(self, result: Any, **kwargs: Any) -> Any:
+        """Draw how much every two sets share.
+
+        See :func:`crispyx.plotting.plot_overlap_heatmap`.
+        """
+        from crispyx.plotting import plot_overlap_heatmap
+
+        return plot_overlap_heatmap(result, **kwargs)
+
+    def effect_heatmap(self, data: Any, **kwargs: Any) -> Any:
+        """Draw how alike the effects of perturbations are, clustered.
+
+        See :func:`crispyx.plotting.plot_effect_heatmap`.
+        """
+        from crispyx.plotting import plot_effect_heatmap
+
+        return plot_effect_heatmap(data, **kwargs)
+
+    def on_target(self, data: Any, **kwargs: Any) -> Any:
+        """Draw what each perturbation does to its own gene.
+
+        See :func:`crispyx.plotting.plot_on_target`.
+        """
+        from crispyx.plotting import plot_on_target
+
+        return plot_on_target(data, **kwargs)
+
+    def on_target_df(self, data: Any, **kwargs: Any) -> Any:
+        """Return what each perturbation does to its own gene, as a table.
+
+        See :func:`crispyx.plotting.on_target_df`.
+        """
+        from crispyx.plotting import on_target_df
+
+        return on_target_df(data, **kwargs)
+
+    def energy_distance(self, table: Any, **kwargs: Any) -> Any:
+        """Draw how far each perturbation moves its cells.
+
+        See :func:`crispyx.plotting.plot_energy_distance`.
+        """
+        from crispyx.plotting import plot_energy_distance
+
+        return plot_energy_distance(table, **kwargs)

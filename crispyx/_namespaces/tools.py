@@ -76,6 +76,17 @@ class _ToolsNamespace:
 
         return umap(data, min_dist, spread, n_components, neighbors_key, random_state, copy)
 
+    def energy_distance(
+        self, data: Any, *, perturbation_column: str, **kwargs: Any
+    ) -> pd.DataFrame:
+        """Measure how far each perturbation's cells lie from the control's in an embedding.
+
+        See :func:`crispyx.dimred.energy_distance`.
+        """
+        from crispyx.dimred import energy_distance
+
+        return energy_distance(data, perturbation_column=perturbation_column, **kwargs)
+
     def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
         """Count what every two of several named sets have in common.
 

@@ -20,6 +20,7 @@ from crispyx.settings import Engine
 
 PcaMethod = Literal["sparse_cov", "incremental"]
 STRIPE: int = kernel.STRIPE
+SLOTS = 4  # stripes of a thread between two times that all threads meet
 Rows = Callable[[], Iterable[CompressedBlock]]
 
 
@@ -142,7 +143,7 @@ def covariance_product(
     padded = np.zeros((n_genes, kernel.BLOCK_WIDTH))
     padded[:, :k] = vectors
     out = np.zeros_like(padded)
-    scratch = np.empty((n_threads, n_genes, kernel.BLOCK_WIDTH))
+    scratch = np.empty((SLOTS * n_threads, n_genes, kernel.BLOCK_WIDTH))
     shift = moments.mean @ padded
     for block in rows:
         kernel.add_gram_products(

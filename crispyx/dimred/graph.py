@@ -76,18 +76,12 @@ def neighbors(
     if method not in METHODS:
         raise InputError(f"method is {method!r}; choose one of {METHODS}")
     target = resolve_target(adata)
-    embedding = _embedding(target, use_rep)
+    embedding = used_embedding(target, use_rep, n_pcs)
     n_neighbors = whole("n_neighbors", n_neighbors, 2)
     if n_neighbors > len(embedding):
         raise InputError(f"n_neighbors is {n_neighbors}, but there are {len(embedding)} cells")
-    if n_pcs is not None:
-        n_pcs = whole("n_pcs", n_pcs, 1)
-        if n_pcs > embedding.shape[1]:
-            raise InputError(
-                f"n_pcs is {n_pcs}, but obsm[{use_rep!r}] has {embedding.shape[1]} columns"
-            )
     import_scanpy("cx.pp.neighbors")
-    used = np.ascontiguousarray(embedding[:, :n_pcs], dtype=np.float32)
+    used = np.ascontiguousarray(embedding, dtype=np.float32)
     nearest, distances = _nearest(used, n_neighbors, metric, method, random_state, show_progress)
     params = {
         "n_neighbors": n_neighbors,
@@ -97,7 +91,7 @@ def neighbors(
         "random_state": random_state,
     }
     if n_pcs is not None:
-        params["n_pcs"] = n_pcs
+        params["n_pcs"] = embedding.shape[1]
     slots: Slots = {
         "obsp": {
             "distances": _sparse(nearest[:, 1:], distances[:, 1:]),
@@ -195,6 +189,25 @@ def umap(
     if copy:
         return target.added_to_copy(slots, "umap", used | {"n_components": n_components})
     return target.add(slots)
+
+
+def used_embedding(target: Target, use_rep: str, n_pcs: int | None) -> np.ndarray:
+    """Return the first ``n_pcs`` columns of an embedding (n_cells, n_pcs), or all of them.
+
+    Raises
+    ------
+    InputError
+        No such embedding, one with missing values, or one of fewer columns.
+    """
+    embedding = _embedding(target, use_rep)
+    if n_pcs is None:
+        return embedding
+    n_pcs = whole("n_pcs", n_pcs, 1)
+    if n_pcs > embedding.shape[1]:
+        raise InputError(
+            f"n_pcs is {n_pcs}, but obsm[{use_rep!r}] has {embedding.shape[1]} columns"
+        )
+    return embedding[:, :n_pcs]
 
 
 def _embedding(target: Target, name: str) -> np.ndarray:

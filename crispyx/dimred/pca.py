@@ -71,7 +71,7 @@ def pca(
     use_highly_variable : bool
         Only genes whose ``var["highly_variable"]`` is True, where that column exists.
     chunk_size : int or None
-        Cells of a block, rounded up to a multiple of 512; speed and memory only.
+        Cells of a block, rounded up to a multiple of 1,024; speed and memory only.
     random_state : int
         Seed of the first vectors of ``incremental``; it moves results within the tolerance.
     copy : bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,9 @@ PARAMS = {
     "corr_method": ("pvalue_correction", "pvalue_correction"),
 }
 SHOWN = 10
+BLOCK = 4_000_000  # values of a table read at once
+# Of tests with a standard error of the fold change.
+ERRORS = {"lfcse": "standard_error"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Ranking:
         Reads the table of the genes, a pandas.DataFrame.
     read : callable
         Reads the columns of the perturbation at a position.
+    file : ResultFile or None
+        The result file, where there is one.
     """
 
     where: str
@@ -70,6 +75,45 @@ class Ranking:
     ranked: bool
     genes: Callable[[], pd.DataFrame]
     read: Callable[[int], Columns]
+    file: ResultFile | None = None
+
+    def gene_names(self) -> np.ndarray:
+        """Return the genes (n_genes,) str objects, in the order of :meth:`profiles`."""
+        if self.file is not None:
+            return self.file.genes
+        return np.array([str(name) for name in self.read(0)[NAMES]], dtype=object)
+
+    def profiles(self, names: Sequence[str]) -> Iterator[list[np.ndarray]]:
+        """Yield columns of one perturbation after the other, (n_genes,) float64 each.
+
+        A result file is read in runs of rows. Where genes are ranked, they are put into the order
+        of the first perturbation.
+
+        Raises
+        ------
+        InputError
+            A column is missing.
+        """
+        if self.file is not None:
+            layers = [TABLES[name][0] for name in names]
+            n_rows = max(1, BLOCK // len(self.file.genes))
+            for _, tables in self.file.blocks(layers, n_rows):
+                for k in range(len(tables[0])):
+                    yield [np.asarray(table[k], dtype=np.float64) for table in tables]
+            return
+        place = {name: position for position, name in enumerate(self.gene_names())}
+        for position in range(len(self.groups)):
+            columns = self.read(position)
+            missing = [name for name in names if name not in columns]
+            if missing:
+                raise InputError(f"{self.where} lacks {missing[0]!r}; it has {shown(columns)}")
+            order = [place[str(name)] for name in columns[NAMES]]
+            tables = []
+            for name in names:
+                table = np.full(len(place), np.nan)
+                table[order] = columns[name]
+                tables.append(table)
+            yield tables
 
     def columns(self, group: str) -> Columns:
         """Return the columns of one perturbation, those of :data:`COLUMNS` that there are.
@@ -163,6 +207,7 @@ def _in_result_file(path: Path) -> Ranking:
         read=lambda row: (
             {NAMES: file.genes} | {name: file.table(layer, row) for name, layer in layers.items()}
         ),
+        file=file,
     )
 
 
@@ -192,7 +237,8 @@ def _in_memory(adata: Any, key: str) -> Ranking:
 
 def _layers(has: Callable[[str], bool]) -> dict[str, str]:
     tables = TABLES | (RANK_TABLES if has("u_statistic") else {})
-    return {name: layer for name, (layer, _) in tables.items() if has(layer)}
+    layers = {name: layer for name, (layer, _) in tables.items()} | ERRORS
+    return {name: layer for name, layer in layers.items() if has(layer)}
 
 
 def _scanpys(
