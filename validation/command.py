@@ -15,6 +15,7 @@ from validation.benchmarks.session import Session
 from validation.benchmarks.store import Store
 from validation.cache import cache_folder
 from validation.machine import describe_machine, was_busy
+from validation.parity import command as parity
 from validation.peers.catalog import load_peers
 from validation.peers.environments import environment
 
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--output", type=Path, default=Path("benchmark_output"))
     bench.add_argument("--docs", action="store_true", help="write docs/benchmarks.md, too")
     bench.set_defaults(run=_bench)
-    for command in (peers, bench):
+    for command in (peers, bench, parity.add_parser(commands)):
         command.add_argument("--cache", help="environments and screens; ~/.cache by default")
     return parser
 

@@ -144,8 +144,8 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
     obs = source.obs[[column]].astype(str).astype("category")
     writers: dict[str, Callable[[], sparse.spmatrix]] = {
         "counts": lambda: counts,
-        "log_csr": lambda: _normalized(counts),
-        "log_csc": lambda: _normalized(counts).tocsc(),
+        "log_csr": lambda: normalized_values(counts),
+        "log_csc": lambda: normalized_values(counts).tocsc(),
     }
     for file, matrix in writers.items():
         write_contiguous(work / f"{file}.h5ad", matrix(), obs, source.var[[]])
@@ -194,7 +194,7 @@ def _n_stored(path: Path) -> int:
         return int(file["X/data"].shape[0])
 
 
-def _normalized(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+def normalized_values(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     """Return log1p of counts per 10,000, float32; a cell without counts stays so."""
     import numpy as np
 

@@ -1,0 +1,1 @@
+"""Every method against the tool it is held to: outside | reference | compiled."""

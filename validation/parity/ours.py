@@ -1,0 +1,77 @@
+"""This package through its public doors, once by each engine."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import numpy as np
+
+import crispyx as cx
+
+ENGINES = ("reference", "compiled")
+# Every gene is tested, as by tools without such filters.
+UNFILTERED = {"min_pct_ctrl": 0, "min_pct_pert": 0, "min_mean_ctrl": 0, "min_mean_pert": 0}
+TABLES = (
+    "statistics",
+    "pvalues",
+    "pvalues_adj",
+    "logfoldchanges",
+    "u_statistics",
+    "effect_size",
+    "pts",
+    "pts_rest",
+)
+T = TypeVar("T")
+
+
+@contextmanager
+def output_folder() -> Iterator[Path]:
+    """Give a folder that is gone afterwards."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def by_engine(compute: Callable[[Path], T]) -> tuple[T, T]:
+    """Return what ``compute(folder)`` returns by the reference and by the kernels."""
+    found = []
+    for engine in ENGINES:
+        with output_folder() as folder, cx.use_engine(engine), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they warn of is compared, or not, on purpose
+            found.append(compute(folder))
+    return found[0], found[1]
+
+
+def tested(test: Callable[..., Any], path: Path, control: str, **arguments: Any) -> Callable:
+    """Return a function of a folder that tests all genes of all perturbations.
+
+    It returns tables (n_groups, n_genes) by name, groups in alphabetical order.
+    """
+
+    def compute(folder: Path) -> dict[str, np.ndarray]:
+        result = test(
+            str(path),
+            perturbation_column="perturbation",
+            control_label=control,
+            output_dir=folder,
+            **UNFILTERED | arguments,
+        )
+        order = np.argsort(result.groups)
+        return {name: np.asarray(getattr(result, name), dtype=float)[order] for name in TABLES}
+
+    return compute
+
+
+def called_pairs(path: Path, model: str, **arguments: Any) -> Callable:
+    """Return a function of a folder that returns called (cell, guide) pairs (n_pairs, 2)."""
+
+    def compute(folder: Path) -> np.ndarray:
+        calls = cx.gd.assign(str(path), model, n_jobs=1, **arguments).layers["assigned"].tocoo()
+        there = calls.data != 0
+        return np.stack([calls.row[there], calls.col[there]], axis=1)
+
+    return compute

@@ -1,0 +1,110 @@
+"""Guide calls: crispat's published ones, and crispat itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from validation.benchmarks.cases import CRISPAT_RULE, PUBLISHED_RULE
+from validation.benchmarks.guide_sets import published_calls
+from validation.benchmarks.tools.crispat import MODELS as FUNCTIONS
+from validation.parity.check import Check
+from validation.parity.ours import by_engine, called_pairs, output_folder
+from validation.parity.screens import guides, n_guides
+from validation.parity.suites import Bench, Case
+from validation.parity.suites.guide_calls import calls_check, pair_numbers
+
+METHOD = {
+    "umi": "guide_rules",
+    "max": "guide_rules",
+    "ratio": "guide_rules",
+    "quantiles": "guide_rules",
+    "poisson_gauss": "histogram_mixtures",
+    "gauss": "histogram_mixtures",
+    "poisson": "depth_mixtures",
+    "neg_binomial": "depth_mixtures",
+    "binomial": "depth_mixtures",
+    "beta2": "beta_mixtures",
+    "beta3": "beta_mixtures",
+}
+# Models whose definition takes minutes on the whole screen: that is compared on fewer guides.
+WITHOUT_REFERENCE = ("beta2", "beta3")
+# Guides that crispat fits in a minute or two, and how it is told; the others it does at once.
+LIVE: Mapping[str, tuple[str, Mapping[str, int]]] = {
+    "poisson_gauss": ("guides-5", {"start_gRNA": 0, "step": 5}),
+    "poisson": ("guides-2", {"start_gRNA": 0, "gRNA_step": 2}),
+    "neg_binomial": ("guides-2", {"start_gRNA": 0, "gRNA_step": 2}),
+    "binomial": ("guides-2", {"start_gRNA": 0, "gRNA_step": 2}),
+}
+# Published for the first five guides.
+PUBLISHED_ON = {"neg_binomial": "guides-5"}
+
+
+def _ours(
+    bench: Bench, data: str, model: str, rule: Mapping[str, Any]
+) -> tuple[np.ndarray | None, np.ndarray]:
+    compute = called_pairs(guides(data, bench.cache), model, **rule)
+    if model in WITHOUT_REFERENCE:
+        with output_folder() as folder:
+            return None, compute(folder)
+    return by_engine(compute)
+
+
+def _counts(bench: Bench, data: str) -> Any:
+    import anndata
+
+    return anndata.read_h5ad(guides(data, bench.cache))
+
+
+def _published(model: str) -> Callable[[Bench, str], Iterator[Check]]:
+    def checks(bench: Bench, data: str) -> Iterator[Check]:
+        import pandas as pd
+
+        path = published_calls().get(model)
+        if path is None:
+            raise FileNotFoundError("crispat's published calls: set CRISPYX_DATA_DIR")
+        table = pd.read_csv(path)
+        screen = _counts(bench, data)
+        cells = screen.obs_names.get_indexer(table["cell"])
+        found = screen.var_names.get_indexer(table["gRNA"])
+        ours = _ours(bench, data, model, PUBLISHED_RULE.get(model, {}))
+        outside = pair_numbers(cells, found)
+        yield calls_check(
+            METHOD[model], f"{model}, published calls", outside, ours, screen.X.toarray(), n_guides(data)
+        )
+
+    return checks
+
+
+def _live(model: str) -> Callable[[Bench, str], Iterator[Check]]:
+    function, arguments = FUNCTIONS[model]
+    some = dict(LIVE.get(model, ("", {}))[1])
+
+    def checks(bench: Bench, data: str) -> Iterator[Check]:
+        theirs = bench.outside.ask(
+            "crispat",
+            "called",
+            files={"guides": guides(data, bench.cache)},
+            function=function,
+            arguments=arguments | some,
+        )
+        outside = pair_numbers(theirs["cells"], theirs["guides"])
+        ours = _ours(bench, data, model, CRISPAT_RULE.get(model, {}))
+        counts = _counts(bench, data).X.toarray()
+        yield calls_check(
+            METHOD[model], f"{model}, calls", outside, ours, counts, n_guides(data)
+        )
+
+    return checks
+
+
+CASES = (
+    *(
+        Case(METHOD[model], PUBLISHED_ON.get(model, "guides"), _published(model))
+        for model in FUNCTIONS
+        if model not in {"poisson", "binomial"}  # not published, or by a version before a fix
+    ),
+    *(Case(METHOD[m], LIVE[m][0] if m in LIVE else "guides", _live(m)) for m in FUNCTIONS),
+)
