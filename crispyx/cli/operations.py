@@ -114,6 +114,14 @@ def _tested_line(facts: Given) -> str:
     )
 
 
+def _page(value: Any, source: str, options: Given) -> dict[str, Any]:
+    return {"output": str(value), "bytes": Path(value).stat().st_size}
+
+
+def _page_line(facts: Given) -> str:
+    return f"{facts['bytes'] / 1e6:.1f} MB -> {facts['output']}; open it in a browser"
+
+
 QC = Operation(
     "qc",
     "crispyx.qc",
@@ -233,4 +241,18 @@ TESTS = (
         tested,
         _tested_line,
     ),
+)
+REPORT = Operation(
+    "report",
+    "crispyx.report",
+    "screen_report",
+    "Write one self-contained HTML page about a screen from RESULT, as `crispyx de` wrote it.",
+    _page,
+    _page_line,
+    argument="RESULT",
+    without=("target_genes", "files"),
+    shown={
+        "force": "Replace a page that exists.",
+        "output_path": "The page; report.html unless given.",
+    },
 )

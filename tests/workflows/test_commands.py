@@ -35,6 +35,7 @@ OPERATIONS: list[Operation] = [
     operations.UMAP,
     *operations.PSEUDOBULK,
     *operations.TESTS,
+    operations.REPORT,
 ]
 
 
@@ -134,6 +135,27 @@ def test_the_chain_of_commands_gives_the_numbers_of_python(screen: Path, tmp_pat
         anndata.read_h5ad(found["output"]).layers["pvalue"],
         anndata.read_h5ad(tmp_path / "again.h5ad").layers["pvalue"],
     )
+
+
+def test_page_of_a_screen_is_made_from_its_files(screen: Path, tmp_path: Path) -> None:
+    kept = facts(
+        "qc", screen, "--perturbation-column", "perturbation", "--min-genes", 2,
+        "--min-cells-per-perturbation", 5, "--min-cells-per-gene", 5,
+    )  # fmt: skip
+    found = facts("de", "wilcoxon", kept["output"], "--perturbation-column", "perturbation")
+    made = facts("report", found["output"], "--screen", screen, "--filtered", kept["output"])
+    assert made["output"] == str(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Kept are cells with at least 2 genes" in text
+    assert "2 perturbations against 40 control cells (non-targeting)" in text
+    again = call("report", found["output"])
+    assert again.exit_code == 1
+    assert "report.html' exists" in again.stderr
+    assert call("report", found["output"], "--force", "--screen", screen).exit_code == 1
+    Path(kept["output"]).unlink()
+    lost = call("report", found["output"], "--force")
+    assert "not there any more" in lost.stderr
+    assert "cells=" in lost.stderr
 
 
 def test_matrices_are_converted_and_sorted(screen: Path, tmp_path: Path) -> None:
