@@ -46,5 +46,9 @@ class DiskSpaceError(CrispyxError, OSError):
     """Not enough free space for the output."""
 
 
+class MissingPackageError(CrispyxError, ImportError):
+    """An optional package that is not installed."""
+
+
 class CrispyxWarning(UserWarning):
     """Something the user should know and may want to act on; the numbers are still defined."""

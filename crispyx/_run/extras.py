@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from crispyx.errors import MissingPackageError
+
 
 def import_scanpy(user: str) -> Any:
     """Return scanpy for ``user``, such as ``"cx.tl.umap"``.
 
     Raises
     ------
-    ImportError
+    MissingPackageError
         It is not installed; the message says how to install it.
     """
     try:
         import scanpy
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             f"{user} needs scanpy, which is not installed: "
             'pip install "crispyx[scanpy]" (in a source tree: pip install ".[scanpy]")'
         ) from error

@@ -1,72 +1,61 @@
-"""The commands and their options; exit codes: 0 done, 1 data error, 2 usage, 3 unfitted guides."""
+"""The commands; each is imported when it is asked for, so that none pays for the others."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 
 import click
 
 from crispyx._version import __version__
-from crispyx.cli.conduct import plain_errors, threads, to_stderr, warnings_as_notes
 
-# Imported when asked for: the start of one command does not pay for the others.
-GROUPS = {"guides": "crispyx.cli.guides"}
+# Name: module, attribute, text of the list. `operation` stands for a command made of one function.
+COMMANDS = {
+    "demo": ("demo.command", "demo", "Run the main job on an example screen, with a report."),
+    "guides": ("guides", "guides", "Call the guides of every cell from guide counts."),
+    "info": ("info", "info", "Say what a file holds."),
+    "qc": ("single", "qc", "Keep cells, perturbations and genes with enough counts."),
+    "normalize": ("single", "normalize", "Scale cells to one total, take log(1 + x)."),
+    "convert": ("conversion", "convert", "Write a matrix as CSR or CSC."),
+    "sort": ("single", "sort", "Order cells by perturbation."),
+    "pca": ("single", "pca", "Add principal components."),
+    "neighbors": ("single", "neighbors", "Add the graph of nearest cells."),
+    "umap": ("single", "umap", "Add a UMAP."),
+    "pseudobulk": ("several", "pseudobulk", "Profiles of groups of cells, and their differences."),
+    "de": ("several", "de", "Compare every perturbation with the control, gene by gene."),
+    "report": ("single", "report", "Write one HTML page about a screen from its result files."),
+    "completion": ("completion", "completion", "Print the completion script of a shell."),
+}
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 the data, the disk or a missing package is at fault, 2 wrong usage, "
+    "3 done, but with guides that have no reliable fit (with --strict), 130 interrupted."
+)
 
 
-class _LateGroups(click.Group):
+class _LateCommands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *GROUPS])
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in GROUPS:
-            group: click.Command = getattr(import_module(GROUPS[cmd_name]), cmd_name)
-            return group
-        return super().get_command(ctx, cmd_name)
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        found: click.Command = getattr(import_module(f"crispyx.cli.{module}"), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
 
-@click.group(cls=_LateGroups, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LateCommands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
 @click.version_option(__version__, prog_name="crispyx")
 def main() -> None:
-    """Analyze single-cell CRISPR screens, from guide counts to differential expression."""
+    """Analyze single-cell CRISPR screens, from guide counts to differential expression.
 
-
-@main.command()
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("demo_output"),
-    show_default=True,
-    help="Folder for everything the demo makes.",
-)
-@click.option(
-    "--data",
-    type=click.Choice(["auto", "schraivogel", "simulated"]),
-    default="auto",
-    show_default=True,
-    help="The real screen, a simulated one, or the real one where it can be had.",
-)
-@click.option(
-    "--threads",
-    "n_threads",
-    type=click.IntRange(min=1),
-    help="Threads; all usable cores unless given. No number depends on it.",
-)
-@click.option(
-    "--force",
-    is_flag=True,
-    help="Replace files in the folder that the demo did not make.",
-)
-def demo(output: Path, data: str, n_threads: int | None, force: bool) -> None:
-    """Run the main job on a screen: guide calls, QC, Wilcoxon tests, tables, plots, a report.
-
-    Takes less than a minute on two cores. Open report.html in the output folder afterwards.
+    Options carry the names and defaults that parameters have in Python. Results go to files or
+    standard output; messages and progress go to standard error.
     """
-    from crispyx.cli.demo import DemoOptions, closing_summary, run_demo
-
-    def note(text: str) -> None:
-        to_stderr(f"    note: {text}")
-
-    with plain_errors(), warnings_as_notes(note), threads(n_threads):
-        outcome = run_demo(DemoOptions(output, data, force), say=to_stderr)
-    click.echo(closing_summary(outcome))

@@ -15,6 +15,7 @@ from crispyx.settings import settings
 
 DATA_ERROR = 1
 UNFITTED = 3
+INTERRUPTED = 130
 
 
 def to_stderr(text: str) -> None:
@@ -24,7 +25,7 @@ def to_stderr(text: str) -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """End with one line on standard error and exit code 1 when the data or the disk is at fault.
+    """End with one line on standard error and exit code 1 when data, disk or a package is at fault.
 
     A reader that closed its end of a pipe is left to click, which ends without a word.
     """
@@ -35,6 +36,9 @@ def plain_errors() -> Iterator[None]:
             raise
         to_stderr(f"crispyx: error: {' '.join(str(error).split())}")
         raise SystemExit(DATA_ERROR) from error
+    except KeyboardInterrupt as error:
+        to_stderr("crispyx: interrupted; the same command goes on with --resume, where it has one")
+        raise SystemExit(INTERRUPTED) from error
 
 
 @contextmanager

@@ -14,8 +14,10 @@ from crispyx.report.content import (
     Table,
 )
 from crispyx.report.figures import inline_svg
+from crispyx.report.guide_fits import guide_fits
 from crispyx.report.page import write_report
 from crispyx.report.perturbations import PerturbationSummary, TargetEffect, summarize_perturbations
+from crispyx.report.screen import screen_report
 
 __all__ = [
     "DifferentialExpression",
@@ -29,7 +31,9 @@ __all__ = [
     "Step",
     "Table",
     "TargetEffect",
+    "guide_fits",
     "inline_svg",
+    "screen_report",
     "summarize_perturbations",
     "write_report",
 ]

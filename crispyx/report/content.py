@@ -89,6 +89,8 @@ class DifferentialExpression:
         Adjusted p up to which a gene counts as a hit.
     on_target : sequence of str
         Paragraphs above the table of effects on the perturbations' own targets.
+    figures : sequence of Figure
+        Drawings above the table of perturbations.
     """
 
     paragraphs: Sequence[str]
@@ -96,6 +98,7 @@ class DifferentialExpression:
     perturbations: Sequence[PerturbationSummary]
     alpha: float
     on_target: Sequence[str]
+    figures: Sequence[Figure] = ()
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,8 @@ class ReportContent:
         The findings in plain language, one point each.
     steps : sequence of Step
         Cells left after each step.
-    guides, quality : Section
-        Guide calls and quality control.
+    guides, quality : Section or None
+        Guide calls and quality control; None leaves the section out.
     guide_fits : sequence of GuideFit
         Rows of the table of fits; none leaves the table out.
     expression : DifferentialExpression
@@ -140,6 +143,8 @@ class ReportContent:
         Files made beside the report.
     version : str
         Version of crispyx.
+    cells, calibration : Section or None
+        Layout of the cells, and the behavior of the test where nothing changes.
     """
 
     title: str
@@ -148,9 +153,9 @@ class ReportContent:
     facts: Sequence[Fact]
     summary: Sequence[str]
     steps: Sequence[Step]
-    guides: Section
+    guides: Section | None
     guide_fits: Sequence[GuideFit]
-    quality: Section
+    quality: Section | None
     expression: DifferentialExpression
     methods: Sequence[str]
     references: Sequence[str]
@@ -158,3 +163,5 @@ class ReportContent:
     next_code: str
     files: Sequence[OutputFile]
     version: str
+    cells: Section | None = None
+    calibration: Section | None = None

@@ -5,25 +5,63 @@
   const SIZE = { width: 640, height: 470, left: 62, right: 16, top: 16, bottom: 52 };
   const MAX_LFC = 10;
   const N_LABELS = 12;
+  const CEILING = 300;
+  const NEAR = 10;
 
-  function sortRows(table, column, kind, direction) {
+  const PAGE_ROWS = 200;
+  const NOTHING = "\u2013";
+  const unpacked = new Map();
+
+  // All rows of a table, those that wait in its template included; at most some are in the page.
+  function tableView(table) {
+    const name = table.id.replace("table-", "");
     const body = table.tBodies[0];
-    const rows = Array.from(body.rows);
+    const waiting = document.getElementById(`more-${name}`);
+    const note = document.getElementById(`note-${name}`);
+    const view = { rows: Array.from(body.rows), shown: PAGE_ROWS, wanted: "", found: 0 };
+    if (waiting) {
+      view.rows.push(...waiting.content.querySelectorAll("tr"));
+      note.querySelector("button").hidden = false;
+      note.querySelector("button").addEventListener("click", () => {
+        view.shown += PAGE_ROWS;
+        view.render();
+      });
+    }
+    view.render = () => {
+      const found = view.wanted ? view.rows.filter((row) => textOf(row).includes(view.wanted)) : view.rows;
+      view.found = found.length;
+      body.replaceChildren(...found.slice(0, view.shown));
+      if (note) {
+        note.querySelector("span").textContent = `${Math.min(view.shown, found.length).toLocaleString("en")} of ${found.length.toLocaleString("en")} rows are shown.`;
+        note.querySelector("button").hidden = view.shown >= found.length;
+      }
+    };
+    return view;
+  }
+
+  const texts = new WeakMap();
+  function textOf(row) {
+    if (!texts.has(row)) texts.set(row, row.textContent.toLowerCase());
+    return texts.get(row);
+  }
+
+  function sortRows(view, column, kind, direction) {
     const key = (row) => {
       const cell = row.cells[column];
       const value = cell.dataset.sort !== undefined ? cell.dataset.sort : kind === "text" ? cell.textContent : null;
       return kind === "number" && value !== null ? Number(value) : value;
     };
-    const compare = (a, b) => {
-      const x = key(a), y = key(b);
+    const collator = new Intl.Collator("en", { numeric: true });
+    const compare = ([x], [y]) => {
       if (x === null || y === null) return (x === null) - (y === null);
-      const order = kind === "number" ? x - y : x.localeCompare(y, "en", { numeric: true });
-      return direction * order;
+      return direction * (kind === "number" ? x - y : collator.compare(x, y));
     };
-    rows.sort(compare).forEach((row) => body.appendChild(row));
+    view.rows = view.rows.map((row) => [key(row), row]).sort(compare).map(([, row]) => row);
+    view.render();
   }
 
   function makeSortable(table) {
+    const view = tableView(table);
     const heads = Array.from(table.tHead.rows[0].cells);
     heads.forEach((head, column) => {
       const kind = head.dataset.kind;
@@ -41,25 +79,67 @@
         const falling = head.getAttribute("aria-sort") === "ascending";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-        sortRows(table, column, kind, falling ? -1 : 1);
+        sortRows(view, column, kind, falling ? -1 : 1);
       });
     });
+    return view;
   }
 
-  function makeSearchable(table, input, output) {
-    const rows = Array.from(table.tBodies[0].rows);
-    const texts = rows.map((row) => row.textContent.toLowerCase());
+  function makeSearchable(view, input, output) {
     const update = () => {
-      const wanted = input.value.trim().toLowerCase();
-      let shown = 0;
-      rows.forEach((row, i) => {
-        row.hidden = !texts[i].includes(wanted);
-        shown += !row.hidden;
-      });
-      output.textContent = wanted ? `${shown} of ${rows.length} rows` : "";
+      view.wanted = input.value.trim().toLowerCase();
+      view.shown = PAGE_ROWS;
+      view.render();
+      output.textContent = view.wanted ? `${view.found} of ${view.rows.length} rows` : "";
     };
     input.addEventListener("input", update);
-    update();
+  }
+
+  function bytesOf(text) {
+    const binary = atob(text);
+    const bytes = new Uint8Array(binary.length);
+    for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+    return bytes.buffer;
+  }
+
+  // Points [gene, log2FC, -log10 adjusted p] and top genes of a perturbation, unpacked once.
+  function unpack(index) {
+    if (unpacked.has(index)) return unpacked.get(index);
+    const packed = data.groups[index];
+    const wide = data.genes.length > 65536;
+    const bytes = bytesOf(packed.points);
+    const n = bytes.byteLength / (wide ? 8 : 6);
+    const genes = wide ? new Uint32Array(bytes, 0, n) : new Uint16Array(bytes, 0, n);
+    const start = n * (wide ? 4 : 2);
+    const lfc = new Int16Array(bytes, start, n);
+    const height = new Uint16Array(bytes, start + 2 * n, n);
+    const points = Array.from(genes, (gene, i) => [gene, lfc[i] / 1000, height[i] / 100]);
+    const table = new Float32Array(bytesOf(packed.top));
+    const m = table.length / 5;
+    const top = Array.from({ length: m }, (_, i) => ({ gene: genes[i], p: table[i], adjusted: table[m + i], lfc: table[2 * m + i], control: table[3 * m + i], perturbed: table[4 * m + i] }));
+    const group = Object.assign({}, packed, { points: points, top: top });
+    unpacked.set(index, group);
+    return group;
+  }
+
+  function pText(log10p) {
+    if (Number.isNaN(log10p)) return NOTHING;
+    if (log10p < -CEILING) return "< 1e-300";
+    const p = Math.pow(10, log10p);
+    if (p >= 0.001) return String(Number(p.toPrecision(2)));
+    return p.toExponential(1);
+  }
+
+  function lfcText(value) {
+    if (!Number.isFinite(value)) return NOTHING;
+    const sign = value < 0 ? "\u2212" : "+";
+    if (Math.abs(value) > MAX_LFC) return `${value < 0 ? "<" : ">"} ${sign}${MAX_LFC}`;
+    return sign + Math.abs(value).toFixed(2);
+  }
+
+  function percentText(fraction) {
+    if (!Number.isFinite(fraction)) return NOTHING;
+    return `${(100 * fraction).toFixed(fraction < 0.1 ? 1 : 0)}\u00a0%`;
   }
 
   function draw(parent, name, attributes, text) {
@@ -88,9 +168,9 @@
   }
 
   function scales(group) {
-    const inner = group.points.map((p) => Math.abs(p[1])).filter((x) => x <= MAX_LFC);
-    const limit = Math.max(0.5, ...inner) * 1.08;
-    const top = Math.max(-Math.log10(data.alpha), ...group.points.map((p) => p[2])) * 1.1;
+    const widest = group.points.reduce((most, p) => (Math.abs(p[1]) <= MAX_LFC ? Math.max(most, Math.abs(p[1])) : most), 0.5);
+    const limit = widest * 1.08;
+    const top = group.points.reduce((most, p) => Math.max(most, p[2]), -Math.log10(data.alpha)) * 1.1;
     const width = SIZE.width - SIZE.left - SIZE.right;
     const height = SIZE.height - SIZE.top - SIZE.bottom;
     const clip = (x) => Math.max(-limit, Math.min(limit, x));
@@ -128,18 +208,46 @@
   }
 
   function pointText(point) {
-    const p = point[2] >= 300 ? "below 1e-300" : Math.pow(10, -point[2]).toPrecision(2);
-    return `${data.genes[point[0]]}: log2FC ${minus(point[1].toFixed(2))}, adj p ${p}`;
+    return `${data.genes[point[0]]}: log2FC ${lfcText(point[1])}, adj p ${pText(-point[2])}`;
   }
 
+  // One path per kind: a dot is a line of no length with round ends, and thousands draw fast.
   function drawPoints(plot, group, scale) {
-    const order = group.points.slice().sort((a, b) => a[2] - b[2]);
-    order.forEach((point) => {
+    const paths = { "": [], " down": [], " up": [] };
+    group.points.forEach((point) => {
       const side = !isHit(point) ? "" : point[1] < 0 ? " down" : " up";
-      const node = draw(plot, "circle", { class: "point" + side, cx: scale.x(point[1]), cy: scale.y(point[2]), r: side ? 4.2 : 3.2 });
-      draw(node, "title", {}, pointText(point));
-      if (point[0] === group.target) draw(plot, "circle", { class: "ring", cx: scale.x(point[1]), cy: scale.y(point[2]), r: 7.5 });
+      paths[side].push(`M${scale.x(point[1]).toFixed(1)} ${scale.y(point[2]).toFixed(1)}h0`);
     });
+    for (const side in paths) {
+      if (paths[side].length) draw(plot, "path", { class: "point" + side, d: paths[side].join("") });
+    }
+    const target = group.points.find((point) => point[0] === group.target);
+    if (target) draw(plot, "circle", { class: "ring", cx: scale.x(target[1]), cy: scale.y(target[2]), r: 7.5 });
+  }
+
+  function makeTip(plot, tip) {
+    let current = null;
+    plot.addEventListener("pointermove", (event) => {
+      if (!current) return;
+      const frame = plot.getBoundingClientRect();
+      const ratio = SIZE.width / frame.width;
+      const x = (event.clientX - frame.left) * ratio, y = (event.clientY - frame.top) * ratio;
+      let nearest = null, least = NEAR * NEAR;
+      current.group.points.forEach((point) => {
+        const dx = current.scale.x(point[1]) - x, dy = current.scale.y(point[2]) - y;
+        if (dx * dx + dy * dy < least) {
+          least = dx * dx + dy * dy;
+          nearest = point;
+        }
+      });
+      tip.hidden = !nearest;
+      if (!nearest) return;
+      tip.textContent = pointText(nearest);
+      tip.style.left = `${Math.min(event.clientX - frame.left + 12, frame.width - tip.offsetWidth)}px`;
+      tip.style.top = `${event.clientY - frame.top + 14}px`;
+    });
+    plot.addEventListener("pointerleave", () => { tip.hidden = true; });
+    return (group, scale) => { current = { group: group, scale: scale }; tip.hidden = true; };
   }
 
   function drawLabels(plot, group, scale) {
@@ -200,55 +308,62 @@
     table.caption.textContent = `Top genes of ${group.name}`;
     const body = table.tBodies[0];
     body.replaceChildren();
-    group.top.forEach(([gene, lfc, p, adjusted, control, perturbed, hit]) => {
+    group.top.forEach((one) => {
       const row = body.insertRow();
       const head = document.createElement("th");
       head.scope = "row";
       head.className = "gene";
-      head.textContent = data.genes[gene] + (gene === group.target ? " (target)" : "");
+      head.textContent = data.genes[one.gene] + (one.gene === group.target ? " (target)" : "");
       row.appendChild(head);
-      [lfc, p, adjusted, control, perturbed].forEach((value, i) => {
+      const hit = one.adjusted <= Math.log10(data.alpha);
+      [lfcText(one.lfc), pText(one.p), pText(one.adjusted), percentText(one.control), percentText(one.perturbed)].forEach((value, i) => {
         const cell = row.insertCell();
-        cell.className = "number" + (i === 0 && hit ? (lfc.includes("\u2212") ? " down" : " up") : "");
+        cell.className = "number" + (i === 0 && hit ? (one.lfc < 0 ? " down" : " up") : "");
         cell.textContent = value;
       });
     });
   }
 
-  function show(index) {
-    const group = data.groups[index];
-    const plot = document.getElementById("plot");
-    plot.replaceChildren();
-    const scale = scales(group);
-    drawAxes(plot, scale);
-    drawPoints(plot, group, scale);
-    drawLabels(plot, group, scale);
-    plot.setAttribute("aria-label", `Volcano plot of ${group.name} against ${data.control}: ${group.lowered} genes lowered, ${group.raised} raised`);
-    document.getElementById("plot-caption").textContent = caption(group);
-    fillTopGenes(document.getElementById("top-genes"), group);
-    document.querySelectorAll("#table-perturbations [data-perturbation]").forEach((link) => {
-      link.closest("tr").toggleAttribute("aria-current", link.dataset.perturbation === group.name);
+  function markRow(table, name) {
+    table.querySelectorAll("tr[aria-current]").forEach((row) => row.removeAttribute("aria-current"));
+    table.querySelectorAll("[data-perturbation]").forEach((link) => {
+      if (link.dataset.perturbation === name) link.closest("tr").setAttribute("aria-current", "true");
     });
   }
 
   function start() {
-    document.querySelectorAll("table.sortable").forEach(makeSortable);
+    const views = new Map();
+    document.querySelectorAll("table.sortable").forEach((table) => views.set(table, makeSortable(table)));
     const table = document.getElementById("table-perturbations");
-    makeSearchable(table, document.getElementById("search"), document.getElementById("found"));
+    makeSearchable(views.get(table), document.getElementById("search"), document.getElementById("found"));
     const choose = document.getElementById("choose");
-    data.groups.forEach((group, index) => {
-      const option = document.createElement("option");
-      option.value = index;
-      option.textContent = `${group.name} (${group.lowered + group.raised} genes)`;
-      choose.appendChild(option);
-    });
+    const plot = document.getElementById("plot");
+    const follow = makeTip(plot, document.getElementById("tip"));
+    const number = new Map(data.groups.map((group, index) => [group.name, index]));
+
+    function show(index) {
+      const group = unpack(index);
+      const scale = scales(group);
+      choose.value = index;
+      plot.replaceChildren();
+      drawAxes(plot, scale);
+      drawPoints(plot, group, scale);
+      drawLabels(plot, group, scale);
+      follow(group, scale);
+      plot.setAttribute("aria-label", `Volcano plot of ${group.name} against ${data.control}: ${group.lowered} genes lowered, ${group.raised} raised`);
+      document.getElementById("plot-caption").textContent = caption(group);
+      fillTopGenes(document.getElementById("top-genes"), group);
+      markRow(table, group.name);
+    }
+
+    choose.append(...data.groups.map((group, index) => new Option(`${group.name} (${group.lowered + group.raised} genes)`, index)));
     choose.addEventListener("change", () => show(Number(choose.value)));
+    const move = (step) => () => show((Number(choose.value) + step + data.groups.length) % data.groups.length);
+    document.getElementById("previous").addEventListener("click", move(-1));
+    document.getElementById("following").addEventListener("click", move(1));
     table.addEventListener("click", (event) => {
       const link = event.target.closest("[data-perturbation]");
-      if (!link) return;
-      const index = data.groups.findIndex((group) => group.name === link.dataset.perturbation);
-      choose.value = index;
-      show(index);
+      if (link) show(number.get(link.dataset.perturbation));
     });
     if (data.groups.length) show(0);
   }

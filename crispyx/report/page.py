@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -26,7 +26,11 @@ from crispyx.report.content import (
 from crispyx.report.markup import Markup, element, escape, join, linked, paragraphs
 from crispyx.report.numbers import count_text
 from crispyx.report.tables import guide_table, perturbation_table, plain_table, target_table
-from crispyx.report.volcano_data import MAX_VOLCANOES, volcano_json
+from crispyx.report.volcano_data import volcano_json
+
+# Sections that a screen may lack, before and after those of the comparison.
+BEFORE = {"guides": "Guide calls", "quality": "Quality control", "cells": "Layout of the cells"}
+AFTER = {"calibration": "Calibration"}
 
 
 def write_report(path: str | os.PathLike[str], content: ReportContent) -> Path:
@@ -70,13 +74,14 @@ def page(content: ReportContent) -> str:
         facts=join(_fact(fact) for fact in content.facts),
         summary=join(element("li", text) for text in content.summary),
         steps=join(_step(step) for step in content.steps),
-        guides=join([_section(content.guides), _guide_fits(content.guide_fits)]),
-        quality=_section(content.quality),
-        expression=paragraphs(expression.paragraphs),
-        alpha=escape(f"{expression.alpha:g}"),
-        perturbation_table=perturbation_table(
-            expression.perturbations, expression.alpha, _drawn(expression)
+        navigation=_navigation(content),
+        before=_sections(content, BEFORE),
+        after=_sections(content, AFTER),
+        expression=join(
+            [paragraphs(expression.paragraphs), *(_figure(one) for one in expression.figures)]
         ),
+        alpha=escape(f"{expression.alpha:g}"),
+        perturbation_table=perturbation_table(expression.perturbations, expression.alpha),
         targets=_targets(expression),
         methods=paragraphs(content.methods),
         references=join(element("li", linked(text)) for text in content.references),
@@ -106,6 +111,33 @@ def _step(step: Step) -> Markup:
     return element("li", count, element("span", step.label), removed)
 
 
+def _navigation(content: ReportContent) -> Markup:
+    names = {
+        "summary": "Findings",
+        **{name: title for name, title in BEFORE.items() if getattr(content, name) is not None},
+        "expression": "Differential expression",
+        "volcano": "Volcano plots",
+        "targets": "Own targets",
+        **{name: title for name, title in AFTER.items() if getattr(content, name) is not None},
+        "methods": "Methods",
+        "next": "Go on",
+    }
+    return join(
+        (element("a", title, href=f"#{name}") for name, title in names.items()), separator="\n"
+    )
+
+
+def _sections(content: ReportContent, titles: Mapping[str, str]) -> Markup:
+    pieces = []
+    for name, title in titles.items():
+        section = getattr(content, name)
+        if section is None:
+            continue
+        fits = _guide_fits(content.guide_fits) if name == "guides" else Markup("")
+        pieces.append(element("section", element("h2", title), _section(section), fits, id=name))
+    return join(pieces, separator="\n")
+
+
 def _section(section: Section) -> Markup:
     pieces = [paragraphs(section.paragraphs)]
     pieces.extend(_figure(figure) for figure in section.figures)
@@ -129,11 +161,6 @@ def _figure(figure: Figure) -> Markup:
         "div", Markup(figure.svg), role="img", aria_label=figure.alternative, tabindex="0"
     )
     return element("figure", drawing, element("figcaption", figure.caption), class_="drawing")
-
-
-def _drawn(expression: DifferentialExpression) -> set[str]:
-    strongest = sorted(expression.perturbations, key=lambda one: -one.n_hits)[:MAX_VOLCANOES]
-    return {one.perturbation for one in strongest}
 
 
 def _targets(expression: DifferentialExpression) -> Markup:

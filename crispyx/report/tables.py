@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from crispyx.report.content import GuideFit, Table
 from crispyx.report.markup import Markup, element, join
 from crispyx.report.numbers import NOTHING, count_text, lfc_text, p_text, percent_text
 from crispyx.report.perturbations import PerturbationSummary, TargetEffect
+
+ROWS_SHOWN = 200
 
 
 def plain_table(table: Table) -> Markup:
@@ -53,8 +54,8 @@ def guide_table(fits: Sequence[GuideFit]) -> Markup:
         ("Expected false calls", "number"),
         ("BIC difference", "number"),
     ]
-    body = join(_guide_row(fit) for fit in fits)
-    return _sortable("guide-fits", "Mixture of every guide", columns, body)
+    rows = [_guide_row(fit) for fit in fits]
+    return _sortable("guide-fits", "Mixture of every guide", columns, rows)
 
 
 def _guide_row(fit: GuideFit) -> Markup:
@@ -73,10 +74,8 @@ def _guide_row(fit: GuideFit) -> Markup:
     )
 
 
-def perturbation_table(
-    rows: Sequence[PerturbationSummary], alpha: float, drawn: set[str]
-) -> Markup:
-    """Return the sortable table of all perturbations; names in ``drawn`` lead to their volcano."""
+def perturbation_table(rows: Sequence[PerturbationSummary], alpha: float) -> Markup:
+    """Return the sortable table of all perturbations; their names lead to their volcanoes."""
     columns = [
         ("Perturbation", "text"),
         ("Cells", "number"),
@@ -88,14 +87,12 @@ def perturbation_table(
         ("its adj p", "number"),
         ("Own target", "text"),
     ]
-    body = join(_perturbation_row(row, alpha, row.perturbation in drawn) for row in rows)
-    return _sortable("perturbations", "Every perturbation against the control", columns, body)
+    made = [_perturbation_row(row, alpha) for row in rows]
+    return _sortable("perturbations", "Every perturbation against the control", columns, made)
 
 
-def _perturbation_row(row: PerturbationSummary, alpha: float, has_volcano: bool) -> Markup:
-    name: Any = row.perturbation
-    if has_volcano:
-        name = element("a", name, href="#volcano", data_perturbation=name)
+def _perturbation_row(row: PerturbationSummary, alpha: float) -> Markup:
+    name = element("a", row.perturbation, href="#volcano", data_perturbation=row.perturbation)
     verdict = NOTHING if row.target is None else row.target.verdict(alpha)
     return element(
         "tr",
@@ -126,8 +123,8 @@ def target_table(rows: Sequence[PerturbationSummary], alpha: float, n_genes: int
         ("Target is", "text"),
     ]
     aimed = [(row, row.target) for row in rows if row.target is not None]
-    body = join(_target_row(row.perturbation, target, alpha, n_genes) for row, target in aimed)
-    return _sortable("targets", "Effect of each perturbation on its own target", columns, body)
+    made = [_target_row(row.perturbation, target, alpha, n_genes) for row, target in aimed]
+    return _sortable("targets", "Effect of each perturbation on its own target", columns, made)
 
 
 def _target_row(name: str, target: TargetEffect, alpha: float, n_genes: int) -> Markup:
@@ -175,28 +172,46 @@ def _tone(verdict: str) -> str:
 
 def _number(text: str, value: float) -> Markup:
     # Rows without a value sort last whichever way: they carry no sort key.
-    key = repr(value) if math.isfinite(value) else None
+    key = f"{value:.9g}" if math.isfinite(value) else None
     return element("td", text, class_="number", data_sort=key)
 
 
-def _sortable(name: str, caption: str, columns: Sequence[tuple[str, str]], body: Markup) -> Markup:
+def _sortable(
+    name: str, caption: str, columns: Sequence[tuple[str, str]], rows: Sequence[Markup]
+) -> Markup:
+    """Return a table whose first rows stand in it; the others wait in a template.
+
+    A browser reads a template without laying it out: thousands of rows cost nothing until they are
+    asked for.
+    """
     cells = join(
         element("th", title, scope="col", data_kind=kind if kind != "none" else None)
         if title
         else element("td", aria_hidden="true")
         for title, kind in columns
     )
-    return _framed(
+    framed = _framed(
         caption,
         element(
             "table",
             element("caption", caption),
             _head(element("tr", cells)),
-            element("tbody", body),
+            element("tbody", join(rows[:ROWS_SHOWN])),
             id=f"table-{name}",
             class_="sortable",
         ),
     )
+    if len(rows) <= ROWS_SHOWN:
+        return framed
+    waiting = element("template", element("table", join(rows[ROWS_SHOWN:])), id=f"more-{name}")
+    note = element(
+        "p",
+        element("span", f"{count_text(ROWS_SHOWN)} of {count_text(len(rows))} rows are shown."),
+        element("button", f"Show {ROWS_SHOWN} more", type="button", hidden=True),
+        class_="more",
+        id=f"note-{name}",
+    )
+    return join([framed, note, waiting])
 
 
 def _head(row: Markup) -> Markup:

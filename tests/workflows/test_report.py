@@ -35,6 +35,7 @@ from crispyx.report import (
 )
 from crispyx.report.markup import element, linked
 from crispyx.report.numbers import NOTHING, lfc_text, p_text, percent_text
+from crispyx.report.tables import ROWS_SHOWN
 
 VILE_GENE = '<script>alert("gene")</script>'
 VILE_GROUP = '</script><img src=x onerror="alert(1)">&amp;'
@@ -167,6 +168,23 @@ def assert_loads_nothing(page: Page) -> None:
         assert "url(" not in style
 
 
+def points_of(group: dict[str, Any], gene_type: str = "<u2") -> tuple[np.ndarray, ...]:
+    """Return genes, thousandths of log2FC and hundredths of -log10 adjusted p."""
+    packed = base64.b64decode(group["points"])
+    n = len(packed) // (4 + np.dtype(gene_type).itemsize)
+    width = np.dtype(gene_type).itemsize
+    return (
+        np.frombuffer(packed, gene_type, n),
+        np.frombuffer(packed, "<i2", n, width * n),
+        np.frombuffer(packed, "<u2", n, (width + 2) * n),
+    )
+
+
+def top_of(group: dict[str, Any]) -> np.ndarray:
+    """Return the columns (5, n_top) of the top genes."""
+    return np.frombuffer(base64.b64decode(group["top"]), "<f4").reshape(5, -1)
+
+
 def test_page_loads_nothing(page: Page) -> None:
     assert_loads_nothing(page)
     assert "http" not in page.raw["script"][1].replace("http://www.w3.org/2000/svg", "")
@@ -203,12 +221,18 @@ def test_data_of_the_plots_are_those_of_the_result(page: Page) -> None:
     first, _, untested = page.data["groups"]
     assert first["cells"] == 100
     assert (first["lowered"], first["raised"], first["target"]) == (1, 1, 0)
-    drawn = {gene: (lfc, height) for gene, lfc, height in first["points"]}
-    assert drawn[0] == (-31.5, 300.0)
-    assert drawn[2] == (1.5, pytest.approx(-np.log10(2e-7), abs=0.005))
-    assert [row[0] for row in first["top"]] == result.order[0].tolist()
-    assert first["top"][0][1:4] == ["< \N{MINUS SIGN}10", "< 1e-300", "< 1e-300"]
-    assert untested["points"] == []
+    genes, lfc, height = points_of(first)
+    assert genes.tolist() == result.order[0].tolist()
+    assert (lfc[0], height[0]) == (-31_500, 30_000)
+    assert lfc[1] == 1_500
+    # Hundredths of -log10: half a step is the largest rounding.
+    assert height[1] / 100 == pytest.approx(-np.log10(2e-7), abs=0.005)
+    p, adjusted, fold, control, perturbed = top_of(first)
+    assert p[0] == adjusted[0] == -np.inf
+    np.testing.assert_array_equal(fold, result.logfoldchanges[0, genes].astype(np.float32))
+    np.testing.assert_array_equal(control, result.pts_rest[0, genes].astype(np.float32))
+    np.testing.assert_array_equal(perturbed, result.pts[0, genes].astype(np.float32))
+    assert untested["points"] == untested["top"] == ""
     assert untested["untested"] == 5
 
 
@@ -242,32 +266,49 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_page_of_a_large_screen_stays_small_and_keeps_every_perturbation(tmp_path: Path) -> None:
-    groups, genes = [f"P{i}" for i in range(500)], [f"GENE{i}" for i in range(3000)]
+    groups, genes = [f"P{i}" for i in range(900)], [f"GENE{i}" for i in range(2000)]
     given = content(make_result(groups, genes))
     path = write_report(tmp_path / "large.html", given)
-    assert path.stat().st_size < 4_000_000
+    assert path.stat().st_size < 5_000_000
     page = Page(path.read_text(encoding="utf-8"))
-    words = set(page.words)
-    assert words >= set(groups)
-    assert len(page.data["groups"]) == 300
-    summary = {one.perturbation: one for one in given.expression.perturbations}
-    fewest = min(summary[group["name"]].n_hits for group in page.data["groups"])
-    left_out = set(groups) - {group["name"] for group in page.data["groups"]}
-    assert all(summary[name].n_hits <= fewest for name in left_out)
+    assert set(page.words) >= set(groups)
+    assert [group["name"] for group in page.data["groups"]] == groups
     for group in page.data["groups"]:
-        assert group["hidden"] == len(genes) - len(group["points"])
+        assert group["hidden"] == len(genes) - len(points_of(group)[0]) > 0
     links = [a for tag, a in page.elements if tag == "a" and "data-perturbation" in a]
-    assert len(links) == 300
+    assert len(links) == 900
+
+
+def test_rows_beyond_the_first_wait_in_a_template(tmp_path: Path) -> None:
+    groups = [f"P{i}" for i in range(ROWS_SHOWN + 3)]
+    path = write_report(tmp_path / "a.html", content(make_result(groups, ["GENE1", "GENE2"])))
+    text = path.read_text(encoding="utf-8")
+    waiting = re.search(r'<template id="more-perturbations">(.*?)</template>', text, re.DOTALL)
+    assert waiting is not None
+    assert re.findall('data-perturbation="(P[0-9]+)"', waiting.group(1)) == groups[ROWS_SHOWN:]
+    assert f"{ROWS_SHOWN} of {ROWS_SHOWN + 3} rows are shown." in text
 
 
 def test_thinning_keeps_the_most_significant_genes(tmp_path: Path) -> None:
-    result = make_result(["P"], [f"GENE{i}" for i in range(60_000)])
+    result = make_result(["P"], [f"GENE{i}" for i in range(70_000)])
     page = Page(write_report(tmp_path / "a.html", content(result)).read_text(encoding="utf-8"))
     (group,) = page.data["groups"]
-    drawn = [point[0] for point in group["points"]]
+    drawn = points_of(group, "<u4")[0].tolist()
     assert drawn[:12_500] == result.order[0][:12_500].tolist()
     assert len(set(drawn)) == len(drawn) == 25_000
     assert drawn[-1] == result.order[0][-1]
+
+
+def test_sections_that_a_screen_lacks_are_left_out(tmp_path: Path) -> None:
+    bare = replace(content(), guides=None, quality=None)
+    page = Page(write_report(tmp_path / "a.html", bare).read_text(encoding="utf-8"))
+    sections = [a["id"] for tag, a in page.elements if tag == "section"]
+    assert sections == ["summary", "expression", "volcano", "targets", "methods", "next"]
+    full = replace(content(), cells=content().quality, calibration=content().quality)
+    page = Page(write_report(tmp_path / "b.html", full).read_text(encoding="utf-8"))
+    sections = [a["id"] for tag, a in page.elements if tag == "section"]
+    assert sections[1:4] == ["guides", "quality", "cells"]
+    assert sections[-3:] == ["calibration", "methods", "next"]
 
 
 def test_report_into_a_missing_folder_is_refused(tmp_path: Path) -> None:

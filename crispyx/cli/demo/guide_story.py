@@ -7,7 +7,7 @@ import numpy as np
 from crispyx.cli.demo.analysis import MODEL, Analysis
 from crispyx.cli.demo.pictures import Pictures
 from crispyx.cli.demo.words import percent, plural
-from crispyx.report import Figure, GuideFit, Section, Table
+from crispyx.report import Figure, Section, Table
 
 
 def guide_section(analysis: Analysis, pictures: Pictures) -> Section:
@@ -35,25 +35,6 @@ def guide_section(analysis: Analysis, pictures: Pictures) -> Section:
             _comparison(analysis, pictures),
         ),
     )
-
-
-def guide_fits(analysis: Analysis) -> list[GuideFit]:
-    """Return the row of every guide."""
-    var = analysis.calls.var
-    counts = analysis.calls.X.tocsr()
-    seen = np.bincount(counts.indices[counts.data > 0], minlength=len(var))
-    return [
-        GuideFit(
-            guide=str(guide),
-            status=str(row["status"]),
-            n_seen=int(n_seen),
-            n_called=int(row["n_cells_assigned"]),
-            threshold=float(row["threshold"]),
-            expected_fdr=float(row["expected_fdr"]),
-            bic_difference=float(row["bic_difference"]),
-        )
-        for (guide, row), n_seen in zip(var.iterrows(), seen, strict=True)
-    ]
 
 
 def _judgement(analysis: Analysis) -> str:

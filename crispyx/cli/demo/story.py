@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crispyx._version import __version__
 from crispyx.cli.demo.analysis import ALPHA, MODEL, Analysis
-from crispyx.cli.demo.guide_story import guide_fits, guide_section
+from crispyx.cli.demo.guide_story import guide_section
 from crispyx.cli.demo.own_data import OWN_DATA
 from crispyx.cli.demo.pictures import Pictures
 from crispyx.cli.demo.words import findings, percent, plural
@@ -17,6 +17,7 @@ from crispyx.report import (
     Section,
     Step,
     Table,
+    guide_fits,
 )
 
 DOMINANT = 0.2
@@ -57,7 +58,7 @@ def report_content(
         summary=findings(analysis),
         steps=_steps(analysis),
         guides=guide_section(analysis, pictures),
-        guide_fits=guide_fits(analysis),
+        guide_fits=guide_fits(analysis.calls),
         quality=_quality(analysis, pictures),
         expression=_expression(analysis),
         methods=_methods(analysis),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crispyx._io.atomic import atomic_path
+from crispyx.cli.answers import Answer
 from crispyx.cli.guides.calls import described, guide_table, sentence, write_calls
 from crispyx.cli.guides.options import (
     counts_argument,
@@ -19,7 +20,7 @@ from crispyx.cli.guides.options import (
 )
 from crispyx.cli.guides.outputs import CALLS, TABLES, require_distinct, usable_output, write_file
 from crispyx.cli.guides.parameters import given_parameters, parameter_options, require_usable
-from crispyx.cli.guides.report import Report, end_strictly
+from crispyx.cli.guides.statuses import end_strictly
 
 PARAMETERS = (
     "min_confidence",
@@ -82,7 +83,7 @@ def assign(
     **options: Any,
 ) -> None:
     """Call the guide of every cell of COUNTS (cells x guides; .h5ad, .h5mu, 10x .h5 or folder)."""
-    report = Report(quiet=quiet, as_json=as_json)
+    answer = Answer(quiet=quiet, as_json=as_json)
     source = one_input(counts, counts_option)
     given = given_parameters(PARAMETERS, options, params)
     require_usable(model, given)
@@ -90,7 +91,7 @@ def assign(
         require_usable(model, given, mixture=True, reason="--strict is about fits")
     if control_target is not None and constructs is None:
         raise click.UsageError("--control-target is about --constructs; give both")
-    with report.running():
+    with answer.running():
         from crispyx import guides as gd
 
         inputs = [source, *([constructs] if constructs else [])]
@@ -111,5 +112,5 @@ def assign(
                 write_file(guide_table(calls.var), work, fit_target.suffix)
             write_calls(calls, target, as_long=as_long)
     facts = described(calls) | {"output": output, "fits": fits}
-    report.done(facts, sentence(facts), data_on_stdout=target.is_stdout)
+    answer.done(facts, sentence(facts), data_on_stdout=target.is_stdout)
     end_strictly(strict, calls.var)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crispyx.cli.guides.outputs import Output, stream
-from crispyx.cli.guides.report import statuses
+from crispyx.cli.guides.statuses import statuses
 
 if TYPE_CHECKING:
     import anndata

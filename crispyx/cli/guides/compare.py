@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crispyx._io.atomic import atomic_path
+from crispyx.cli.answers import Answer
 from crispyx.cli.guides.calls import write_calls
 from crispyx.cli.guides.options import counts_argument, one_input, output_options, running_options
 from crispyx.cli.guides.outputs import (
@@ -19,7 +20,6 @@ from crispyx.cli.guides.outputs import (
     write_file,
 )
 from crispyx.cli.guides.parameters import given_parameters, parameter_options, require_usable
-from crispyx.cli.guides.report import Report
 
 PARAMETERS = ("min_models", "layer", "feature_type", "modality")
 DEFAULTS = {"feature_type": "CRISPR Guide Capture"}
@@ -55,7 +55,7 @@ def compare(
     **options: Any,
 ) -> None:
     """Call the guides of COUNTS by several models and say how far they agree (Jaccard)."""
-    report = Report(quiet=quiet, as_json=as_json)
+    answer = Answer(quiet=quiet, as_json=as_json)
     source = one_input(counts, counts_option)
     given = given_parameters(PARAMETERS, options, params)
     names = [name.strip() for text in models for name in text.split(",")]
@@ -65,7 +65,7 @@ def compare(
         given["models"] = names
     if len(names) == 1 or len(set(names)) < len(names):
         raise click.UsageError(f"--model names {', '.join(names)}; give two or more, each once")
-    with report.running():
+    with answer.running():
         from crispyx import guides as gd
         from crispyx.plotting import guide_comparison
         from crispyx.plotting.style import root_figure, save_as
@@ -105,7 +105,7 @@ def compare(
     }
     if output is None and not as_json:
         click.echo(table.to_string(float_format=lambda value: f"{value:.3f}"))
-    report.done(facts, f"{len(found.models)} models compared")
+    answer.done(facts, f"{len(found.models)} models compared")
 
 
 def _number(value: float) -> float | None:

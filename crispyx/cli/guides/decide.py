@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
+from crispyx.cli.answers import Answer
 from crispyx.cli.guides.calls import write_calls
 from crispyx.cli.guides.options import one_input, output_options, saying_options
 from crispyx.cli.guides.outputs import TABLES, usable_output
 from crispyx.cli.guides.parameters import given_parameters, parameter_options
-from crispyx.cli.guides.report import Report
 
 PARAMETERS = ("min_confidence", "min_umi", "max_guides", "margin", "expected_fdr")
 DEFAULTS = {"min_confidence": "0.9"}
@@ -33,10 +33,10 @@ def decide(
     **options: Any,
 ) -> None:
     """Call guides from SCORES that `crispyx guides score` wrote; nothing is fitted again."""
-    report = Report(quiet=quiet, as_json=as_json)
+    answer = Answer(quiet=quiet, as_json=as_json)
     source = one_input(scores, scores_option, "SCORES")
     given = given_parameters(PARAMETERS, options, params)
-    with report.running():
+    with answer.running():
         from crispyx import guides as gd
 
         target = usable_output(output, TABLES, "--output", [source], force, stdout=True)
@@ -58,4 +58,4 @@ def decide(
         f"{loaded.model}: {len(table) - none - several:,} cells with one guide, {several:,} with "
         f"several, {none:,} with none"
     )
-    report.done(facts, text, data_on_stdout=target.is_stdout)
+    answer.done(facts, text, data_on_stdout=target.is_stdout)

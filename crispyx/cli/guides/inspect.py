@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from crispyx.cli.answers import Answer
 from crispyx.cli.guides.options import saying_options
 from crispyx.cli.guides.outputs import FIGURES, SCORES, usable_output
 from crispyx.cli.guides.parameters import given_parameters, parameter_options
-from crispyx.cli.guides.report import Report, statuses
+from crispyx.cli.guides.statuses import statuses
 
 PARAMETERS = ("layer", "feature_type", "modality")
 DEFAULTS = {"feature_type": "CRISPR Guide Capture"}
@@ -49,11 +50,11 @@ def inspect(
     **options: Any,
 ) -> None:
     """Say what FILE holds: guide counts, calls of `assign` (.h5ad), or scores of `score`."""
-    report = Report(quiet=quiet, as_json=as_json)
+    answer = Answer(quiet=quiet, as_json=as_json)
     given = given_parameters(PARAMETERS, options, params)
     if guide is not None and plot is None:
         raise click.UsageError("--guide says whose fit --plot draws; give --plot too")
-    with report.running():
+    with answer.running():
         figure = None
         if plot is not None:
             figure = usable_output(plot, FIGURES, "--plot", [file], force)
@@ -65,7 +66,7 @@ def inspect(
     text = "\n".join(
         f"{name.replace('_', ' ')}: {_text(fact)}" for name, fact in found.facts.items()
     )
-    report.answer(found.facts, text)
+    answer.answer(found.facts, text)
 
 
 def _look(file: str, given: dict[str, Any]) -> _Found:

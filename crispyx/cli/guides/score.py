@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crispyx._io.atomic import atomic_path
+from crispyx.cli.answers import Answer
 from crispyx.cli.guides.calls import guide_table
 from crispyx.cli.guides.options import (
     counts_argument,
@@ -19,7 +20,7 @@ from crispyx.cli.guides.options import (
 )
 from crispyx.cli.guides.outputs import SCORES, TABLES, require_distinct, usable_output, write_file
 from crispyx.cli.guides.parameters import given_parameters, parameter_options, require_usable
-from crispyx.cli.guides.report import Report, end_strictly, statuses
+from crispyx.cli.guides.statuses import end_strictly, statuses
 
 PARAMETERS = (
     "batch_key",
@@ -65,11 +66,11 @@ def score(
     **options: Any,
 ) -> None:
     """Fit a mixture to every guide of COUNTS and keep the posteriors, to decide at will."""
-    report = Report(quiet=quiet, as_json=as_json)
+    answer = Answer(quiet=quiet, as_json=as_json)
     source = one_input(counts, counts_option)
     given = given_parameters(PARAMETERS, options, params)
     require_usable(model, given, mixture=True)
-    with report.running():
+    with answer.running():
         from crispyx import guides as gd
 
         target = usable_output(output, SCORES, "--output", [source], force)
@@ -95,5 +96,5 @@ def score(
     }
     counted = ", ".join(f"{n:,} {status}" for status, n in kinds.items())
     text = f"{model}: {scores.n_cells:,} cells x {scores.n_guides:,} guides ({counted}) -> {output}"
-    report.done(facts, text)
+    answer.done(facts, text)
     end_strictly(strict, scores.fits)

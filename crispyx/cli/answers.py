@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from crispyx.cli.conduct import UNFITTED, plain_errors, to_stderr, warnings_as_notes
-
-if TYPE_CHECKING:
-    import pandas as pd
+from crispyx.cli.conduct import plain_errors, to_stderr, warnings_as_notes
 
 
-class Report:
+class Answer:
     """Collects what is to be said.
 
     Parameters
@@ -74,17 +71,3 @@ class Report:
         self._warnings.append(text)
         if not (self._quiet or self._json):
             to_stderr(f"note: {text}")
-
-
-def statuses(fits: pd.DataFrame) -> dict[str, int]:
-    """Return the number of guides of each status, the most frequent first."""
-    counted = fits["status"].astype(str).value_counts()
-    return {str(status): int(n) for status, n in counted.items()}
-
-
-def end_strictly(strict: bool, fits: pd.DataFrame) -> None:
-    """End with exit code 3 when guides have no reliable fit and that was asked about."""
-    unfitted = int((fits["status"].astype(str) != "ok").sum())
-    if strict and unfitted:
-        to_stderr(f"crispyx: {unfitted} of {len(fits)} guides have no reliable fit (--strict)")
-        raise SystemExit(UNFITTED)

@@ -1,0 +1,258 @@
+"""The operations on one file, from quality control to differential expression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crispyx.cli.operation import Operation
+
+ALPHA = 0.05
+Given = Mapping[str, Any]
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
+
+
+def _shape(path: Path) -> dict[str, Any]:
+    from crispyx._io.source import open_source
+
+    with open_source(path) as source:
+        return {"n_cells": source.shape[0], "n_genes": source.shape[1], "layout": source.layout}
+
+
+def _written(value: Any, source: str, options: Given) -> dict[str, Any]:
+    path = Path(getattr(value, "path", value))
+    return {"output": str(path), **_shape(path)}
+
+
+def _matrix_line(facts: Given) -> str:
+    return (
+        f"{facts['n_cells']:,} cells x {facts['n_genes']:,} genes, {facts['layout']} "
+        f"-> {facts['output']}"
+    )
+
+
+def _quality(value: Any, source: str, options: Given) -> dict[str, Any]:
+    dropped = [label for label, kept in value.perturbation_keep.items() if not kept]
+    return {
+        "output": str(value.filtered_path),
+        "n_cells_before": len(value.cell_mask),
+        "n_cells": int(value.cell_mask.sum()),
+        "n_genes_before": len(value.gene_mask),
+        "n_genes": int(value.gene_mask.sum()),
+        "n_perturbations": len(value.perturbation_keep) - len(dropped),
+        "perturbations_dropped": dropped,
+    }
+
+
+def _quality_line(facts: Given) -> str:
+    return (
+        f"kept {facts['n_cells']:,} of {facts['n_cells_before']:,} cells, {facts['n_genes']:,} of "
+        f"{facts['n_genes_before']:,} genes, {_counted(facts['n_perturbations'], 'label')} "
+        f"({len(facts['perturbations_dropped'])} dropped) -> {facts['output']}"
+    )
+
+
+def _added(*places: str) -> Any:
+    def facts(value: Any, source: str, options: Given) -> dict[str, Any]:
+        return {"output": str(getattr(value, "path", source)), "added": list(places)}
+
+    return facts
+
+
+def _added_line(facts: Given) -> str:
+    return f"added {', '.join(facts['added'])} -> {facts['output']}"
+
+
+def _profiles(value: Any, source: str, options: Given) -> dict[str, Any]:
+    shape = _shape(Path(value.path))
+    return {
+        "output": str(value.path),
+        "n_profiles": shape["n_cells"],
+        "n_genes": shape["n_genes"],
+    }
+
+
+def _profiles_line(facts: Given) -> str:
+    return (
+        f"{_counted(facts['n_profiles'], 'profile')} x {facts['n_genes']:,} genes "
+        f"-> {facts['output']}"
+    )
+
+
+def tested(value: Any, source: str, options: Given) -> dict[str, Any]:
+    """Return what a comparison found, read one perturbation at a time."""
+    hits = {label: _hits(value[label].pvalue_adj) for label in value.groups}
+    return {
+        "output": str(value.result_path),
+        "method": value.method,
+        "control": value.control_label,
+        "n_perturbations": len(value.groups),
+        "n_genes": len(value.genes),
+        "alpha": ALPHA,
+        "n_hits": sum(hits.values()),
+        "hits": hits,
+    }
+
+
+def _hits(adjusted: np.ndarray) -> int:
+    return int(np.count_nonzero(adjusted <= ALPHA))
+
+
+def _tested_line(facts: Given) -> str:
+    changing = sum(n > 0 for n in facts["hits"].values())
+    return (
+        f"{facts['method']}: {_counted(facts['n_perturbations'], 'perturbation')} x "
+        f"{facts['n_genes']:,} genes against {facts['control']}; {changing} of them change "
+        f"{_counted(facts['n_hits'], 'gene')} in all at adjusted p <= {facts['alpha']:g} "
+        f"-> {facts['output']}"
+    )
+
+
+def _page(value: Any, source: str, options: Given) -> dict[str, Any]:
+    return {"output": str(value), "bytes": Path(value).stat().st_size}
+
+
+def _page_line(facts: Given) -> str:
+    return f"{facts['bytes'] / 1e6:.1f} MB -> {facts['output']}; open it in a browser"
+
+
+QC = Operation(
+    "qc",
+    "crispyx.qc",
+    "quality_control_summary",
+    "Keep the cells, perturbations and genes of FILE with enough counts, and write them.",
+    _quality,
+    _quality_line,
+    shown={
+        "min_genes": "Genes that a cell must express.",
+        "min_cells_per_perturbation": "Cells left that a perturbation must have.",
+        "min_cells_per_gene": "Cells left that must express a gene.",
+        "cache_mode": "What later passes over a large file read.",
+    },
+    writes_beside=True,
+)
+NORMALIZE = Operation(
+    "normalize",
+    "crispyx.data",
+    "normalize_total_log1p",
+    "Scale every cell of FILE to one total and take log(1 + x).",
+    _written,
+    _matrix_line,
+)
+SORT = Operation(
+    "sort",
+    "crispyx.data",
+    "sort_by_perturbation",
+    "Write the cells of FILE in the order of their perturbations, the control first.",
+    _written,
+    _matrix_line,
+)
+CONVERT = {
+    layout: Operation(
+        "convert",
+        "crispyx.data",
+        f"convert_to_{layout}",
+        "Write the matrix of FILE as CSR or CSC.",
+        _written,
+        _matrix_line,
+    )
+    for layout in ("csr", "csc")
+}
+PCA = Operation(
+    "pca",
+    "crispyx.dimred",
+    "pca",
+    "Add principal components to FILE, in place (or to a copy, with --copy).",
+    _added("obsm/X_pca", "varm/PCs", "uns/pca"),
+    _added_line,
+    shown={"method": "How the components are found."},
+)
+NEIGHBORS = Operation(
+    "neighbors",
+    "crispyx.dimred",
+    "neighbors",
+    "Add the graph of nearest cells to FILE, in place (or to a copy, with --copy).",
+    _added("obsp/distances", "obsp/connectivities", "uns/neighbors"),
+    _added_line,
+)
+UMAP = Operation(
+    "umap",
+    "crispyx.dimred",
+    "umap",
+    "Add a UMAP of the cells to FILE, in place (or to a copy, with --copy).",
+    _added("obsm/X_umap", "uns/umap"),
+    _added_line,
+)
+PSEUDOBULK = tuple(
+    Operation(name, "crispyx.pseudobulk", function, text, _profiles, _profiles_line, shown=shown)
+    for name, function, text, shown in (
+        (
+            "aggregate",
+            "aggregate",
+            "Add up, or average, the cells of every combination of obs columns of FILE.",
+            {"groupby": "obs column; repeat it for combinations."},
+        ),
+        (
+            "average-log-expression",
+            "compute_average_log_expression",
+            "Average the log expression of every perturbation of FILE, minus the control's.",
+            {},
+        ),
+        (
+            "pseudobulk",
+            "compute_pseudobulk_expression",
+            "Take the log of mean expression of every perturbation of FILE, minus the control's.",
+            {},
+        ),
+        (
+            "effects",
+            "effects",
+            "Compute mean log expression, perturbed minus control, within every batch of FILE.",
+            {},
+        ),
+        (
+            "normalized-effects",
+            "normalized_effects",
+            "Compute effects on normalized expression, averaged over the batches of FILE.",
+            {},
+        ),
+    )
+)
+TESTS = (
+    Operation(
+        "t-test",
+        "crispyx.de",
+        "t_test",
+        "Compare every perturbation of FILE with the control by Welch's t-test.",
+        tested,
+        _tested_line,
+    ),
+    Operation(
+        "wilcoxon",
+        "crispyx.de",
+        "wilcoxon_test",
+        "Compare every perturbation of FILE with the control by Wilcoxon's rank-sum test.",
+        tested,
+        _tested_line,
+    ),
+)
+REPORT = Operation(
+    "report",
+    "crispyx.report",
+    "screen_report",
+    "Write one self-contained HTML page about a screen from RESULT, as `crispyx de` wrote it.",
+    _page,
+    _page_line,
+    argument="RESULT",
+    without=("target_genes", "files"),
+    shown={
+        "force": "Replace a page that exists.",
+        "output_path": "The page; report.html unless given.",
+    },
+)

@@ -1,0 +1,31 @@
+"""The commands that are one function of the package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crispyx.cli import operations
+from crispyx.cli.operation import command_of
+
+if TYPE_CHECKING:
+    import click
+
+_OPERATIONS = {
+    one.name: one
+    for one in (
+        operations.QC,
+        operations.NORMALIZE,
+        operations.SORT,
+        operations.PCA,
+        operations.NEIGHBORS,
+        operations.UMAP,
+        operations.REPORT,
+    )
+}
+
+
+def __getattr__(name: str) -> click.Command:
+    """Make the command that is asked for: the modules of the others stay out."""
+    if name not in _OPERATIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return command_of(_OPERATIONS[name])
