@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from crispyx._run.termination import ending_in_order
+
+_drafts = itertools.count()
 
 
 @contextmanager
@@ -22,12 +27,14 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     final = Path(final)
     prefix = f".{final.name}.{socket.gethostname()}-"
     _remove_orphans(final.parent, prefix)
-    work = final.with_name(f"{prefix}{os.getpid()}.tmp")
-    try:
-        yield work
-        commit(work, final)
-    finally:
-        work.unlink(missing_ok=True)
+    # Numbered: threads of one process may write under the same final name.
+    work = final.with_name(f"{prefix}{os.getpid()}-{next(_drafts)}.tmp")
+    with ending_in_order():
+        try:
+            yield work
+            commit(work, final)
+        finally:
+            work.unlink(missing_ok=True)
 
 
 def commit(work: Path, final: Path) -> None:
@@ -51,6 +58,6 @@ def write_text(path: Path, text: str) -> None:
 def _remove_orphans(folder: Path, prefix: str) -> None:
     """Remove drafts of processes of this machine that are gone."""
     for draft in folder.glob(f"{glob.escape(prefix)}*.tmp"):
-        process = draft.name.removeprefix(prefix).removesuffix(".tmp")
+        process = draft.name.removeprefix(prefix).partition("-")[0].removesuffix(".tmp")
         if process.isdigit() and not psutil.pid_exists(int(process)):
             draft.unlink(missing_ok=True)
