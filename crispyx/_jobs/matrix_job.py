@@ -55,7 +55,7 @@ def write_matrix_file(
     An error removes what was written; an interruption leaves it, with a checkpoint.
     """
     work = work_path(output)
-    with writer_lock(output), reporting_full_disk(output.parent, str(output)):
+    with reporting_full_disk(output.parent, str(output)), writer_lock(output):
         state = checkpoint.load() if resume and work.exists() else None
         try:
             if state is None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from crispyx._io.atomic import remove_orphans
 from crispyx._io.paths import begun_path, work_path
 from crispyx._io.record import read_record
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.partial import PartialUnit
 from crispyx._run.fingerprint import difference, to_json
-from crispyx._run.lock import writer_lock
+from crispyx._run.lock import lock_path, writer_lock
 from crispyx.errors import CheckpointError, CrispyxWarning, OutputBusyError, OutputExistsError
 
 
@@ -78,9 +79,12 @@ def _remove_leftovers(output: Path, fingerprint: Mapping[str, Any]) -> None:
     """
     checkpoint, unit = Checkpoint(output, fingerprint, 1, None), PartialUnit(output, fingerprint)
     drafts = work_path(output), begun_path(output)
-    if not any(path.exists() for path in (checkpoint.path, unit.path, *drafts)):
-        return
     # Not ours to insist on: the result is complete and may stand in a folder of somebody else.
+    with suppress(OSError):
+        remove_orphans(output)
+    left = checkpoint.path, unit.path, *drafts, lock_path(output)
+    if not any(path.exists() for path in left):
+        return
     with suppress(OutputBusyError, OSError), writer_lock(output):
         with suppress(CheckpointError):
             unit.load(np.empty(0))

@@ -18,6 +18,11 @@ from crispyx.errors import OutputBusyError
 UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
 
+def lock_path(output: Path) -> Path:
+    """Return the file that is locked while ``output`` is written."""
+    return output.with_name(f".{output.name}.lock")
+
+
 @contextmanager
 def writer_lock(output: Path) -> Iterator[None]:
     """Hold the right to write ``output``; a second run with the same output is refused.
@@ -32,7 +37,7 @@ def writer_lock(output: Path) -> Iterator[None]:
     OutputBusyError
         Another process is writing this output; the message names it.
     """
-    path = output.with_name(f".{output.name}.lock")
+    path = lock_path(output)
     with ending_in_order():
         handle = _locked(path, output)
         try:

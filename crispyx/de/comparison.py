@@ -17,7 +17,7 @@ from crispyx._io.scanpy_format import require_room
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.batches import Batches, read_batches
 from crispyx._jobs.checkpoint import Checkpoint
-from crispyx._jobs.driver import run_units
+from crispyx._jobs.driver import run_units, writing_units
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.plan import BYTES_PER_GROUPED, plan_genes
 from crispyx._jobs.results import Column, write_result
@@ -25,7 +25,6 @@ from crispyx._jobs.screen import Screen, resolve_screen
 from crispyx._jobs.tiles import TileStore
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._run.fingerprint import fingerprint
-from crispyx._run.lock import writer_lock
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.expression_filter import ExpressionThresholds, tested_pairs
 from crispyx._stats.moments import Arm, comparison_arms
@@ -270,7 +269,7 @@ def compare(
         per_pair = sum(np.dtype(column.dtype).itemsize for column in columns)
         needed = len(screen.groups) * len(screen.genes) * (per_pair + 8)  # adjusted p-values
         prepare_output(output, inputs, needed)
-        with writer_lock(output):
+        with writing_units(output):
             _compute(source, screen, batches, method, limits, running, output, identity, engine)
     return load_result(output)
 
