@@ -119,6 +119,16 @@ class TileStore:
             rest, place = rest[n_read:], place + n_read
         return table
 
+    def columns(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return genes ``start`` to ``stop`` of one field, all rows (n_rows, stop - start)."""
+        assert self._file is not None
+        kind = self.fields[name]
+        table = np.empty((self.n_groups, stop - start), dtype=kind)
+        for row in range(self.n_groups):
+            place = self._places[name] + (row * self.n_genes + start) * kind.itemsize
+            table[row] = np.frombuffer(os.pread(self._file, table[row].nbytes, place), dtype=kind)
+        return table
+
     def close(self) -> None:
         """Close the work file; it stays for a later resume."""
         if self._file is not None:
