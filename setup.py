@@ -1,6 +1,9 @@
 """Compile the Cython kernels; everything else about the package stands in pyproject.toml.
 
-``CRISPYX_DEBUG=1`` builds with bounds checks and debug symbols instead of full optimisation.
+``CRISPYX_DEBUG=1`` builds with bounds checks and debug symbols instead of full optimisation,
+``CRISPYX_SANITIZE=address,undefined`` (or ``thread``) with the sanitizers of the compiler; the
+targets ``check-bounds``, ``check-address`` and ``check-threads`` of the Makefile do so beside the
+tree and run the tests of the kernels.
 OpenMP is used when a small program with it compiles, links and runs; without it the same kernels
 run on one thread and give the same numbers.
 """
@@ -16,6 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("CRISPYX_DEBUG", "0") not in ("", "0")
+SANITIZE = os.environ.get("CRISPYX_SANITIZE", "")
 OPENMP_PROGRAM = """
 #include <omp.h>
 int main(void) { int n = 0;
@@ -24,7 +28,11 @@ n += 1;
 return n >= 1 ? 0 : 1; }
 """
 # -ffp-contract=off: a fused multiply-add on one machine and not on another would change numbers.
-COMPILE_ARGS = ["-O1", "-g"] if DEBUG else ["-O3"]
+COMPILE_ARGS = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3"]
+LINK_ARGS = []
+if SANITIZE:
+    LINK_ARGS = [f"-fsanitize={SANITIZE}"]
+    COMPILE_ARGS += [*LINK_ARGS, "-fno-omit-frame-pointer"]
 COMPILE_ARGS += ["-ffp-contract=off", "-fno-math-errno", "-Wno-unused-function"]
 
 
@@ -56,7 +64,7 @@ class BuildKernels(build_ext):
         compile_flags, link_flags = openmp_flags(self.compiler)
         for extension in self.extensions:
             extension.extra_compile_args += COMPILE_ARGS + compile_flags
-            extension.extra_link_args += link_flags
+            extension.extra_link_args += link_flags + LINK_ARGS
         super().build_extensions()
 
 
@@ -73,7 +81,8 @@ kernels = [
 setup(
     ext_modules=cythonize(
         kernels,
-        build_dir="build/cython",
+        # Directives are part of the C code, which is not made anew when they change.
+        build_dir="build/cython-checked" if DEBUG else "build/cython",
         compiler_directives={
             "language_level": "3",
             "boundscheck": DEBUG,

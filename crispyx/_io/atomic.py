@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from crispyx._run.termination import ending_in_order
+
+_drafts = itertools.count()
 
 
 @contextmanager
@@ -20,14 +25,15 @@ def atomic_path(final: str | Path) -> Iterator[Path]:
     the complete one. What a killed process left half-written is removed.
     """
     final = Path(final)
-    prefix = f".{final.name}.{socket.gethostname()}-"
-    _remove_orphans(final.parent, prefix)
-    work = final.with_name(f"{prefix}{os.getpid()}.tmp")
-    try:
-        yield work
-        commit(work, final)
-    finally:
-        work.unlink(missing_ok=True)
+    remove_orphans(final)
+    # Numbered: threads of one process may write under the same final name.
+    work = final.with_name(f"{_prefix(final)}{os.getpid()}-{next(_drafts)}.tmp")
+    with ending_in_order():
+        try:
+            yield work
+            commit(work, final)
+        finally:
+            _remove_draft(work)
 
 
 def commit(work: Path, final: Path) -> None:
@@ -48,9 +54,21 @@ def write_text(path: Path, text: str) -> None:
         work.write_text(text, encoding="utf-8")
 
 
-def _remove_orphans(folder: Path, prefix: str) -> None:
-    """Remove drafts of processes of this machine that are gone."""
+def _prefix(final: Path) -> str:
+    return f".{final.name}.{socket.gethostname()}-"
+
+
+def remove_orphans(final: Path) -> None:
+    """Remove drafts of a file by processes of this machine that are gone."""
+    prefix, folder = _prefix(final), final.parent
     for draft in folder.glob(f"{glob.escape(prefix)}*.tmp"):
-        process = draft.name.removeprefix(prefix).removesuffix(".tmp")
+        process = draft.name.removeprefix(prefix).partition("-")[0].removesuffix(".tmp")
         if process.isdigit() and not psutil.pid_exists(int(process)):
-            draft.unlink(missing_ok=True)
+            _remove_draft(draft)
+
+
+def _remove_draft(draft: Path) -> None:
+    draft.unlink(missing_ok=True)
+    # One that was changed in place may have left a lock and a journal of its own.
+    for suffix in ("lock", "journal"):
+        draft.with_name(f".{draft.name}.{suffix}").unlink(missing_ok=True)

@@ -14,11 +14,13 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @contextmanager
-def reporting_full_disk(folder: Path, what: str) -> Iterator[None]:
+def reporting_full_disk(
+    folder: Path, what: str, left: str = "nothing is left of it"
+) -> Iterator[None]:
     """Turn the errors of a full disk into one that says what was written where.
 
     HDF5 reports them as OSError while writing and as RuntimeError while closing, both with the
-    error number in the text only.
+    error number in the text only. ``left`` says what has become of the work so far.
 
     Raises
     ------
@@ -27,6 +29,8 @@ def reporting_full_disk(folder: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except DiskSpaceError:
+        raise
     except (OSError, RuntimeError) as error:
         number = getattr(error, "errno", None)
         if number not in FULL and not any(f"errno = {code}," in str(error) for code in FULL):
@@ -35,5 +39,5 @@ def reporting_full_disk(folder: Path, what: str) -> Iterator[None]:
         raise DiskSpaceError(
             f"{what} could not be written: {str(folder)!r} has {free:,} bytes free, and a quota or "
             "a limit of file sizes may be lower; free some space or choose a folder on another "
-            "disk. Nothing is left of it, and the input is untouched"
+            f"disk; {left}, and the input is untouched"
         ) from error

@@ -41,7 +41,7 @@ def changed_in_place(path: Path) -> Iterator[h5py.File]:
                 f"cannot write to {str(place)!r}; copy {path.name!r} to a folder of your own, or "
                 "use copy=True where there is one"
             )
-    with writer_lock(path), reporting_full_disk(path.parent, f"the change of {str(path)!r}"):
+    with reporting_full_disk(path.parent, f"the change of {str(path)!r}"), writer_lock(path):
         recover(path)
         handle = os.open(path, os.O_RDWR)
         try:
@@ -58,8 +58,12 @@ def changed_in_place(path: Path) -> Iterator[h5py.File]:
                     ) from error
                 with file:
                     yield file
-            except BaseException:
+                if overlay.failure is not None:
+                    raise overlay.failure
+            except BaseException as error:
                 os.truncate(handle, old_size)
+                if overlay.failure is not None and overlay.failure is not error:
+                    raise overlay.failure from None  # HDF5 reports what followed from it
                 raise
             apply_pages(handle, path, overlay.pages, overlay.size)
         finally:
@@ -69,17 +73,22 @@ def changed_in_place(path: Path) -> Iterator[h5py.File]:
 class _Overlay(io.RawIOBase):
     """A file whose old part is never written: changed pages are kept, the rest is appended.
 
+    HDF5 calls it and cannot pass on an error: the first one is kept, and nothing done after it.
+
     Attributes
     ----------
     pages : dict of int to bytearray
         Changed pages of the old part by number; the last one may be short.
     size : int
         Length of the changed file.
+    failure : BaseException or None
+        What went wrong; Ctrl-C may be pressed here as anywhere.
     """
 
     def __init__(self, handle: int, old_size: int) -> None:
         self.pages: dict[int, bytearray] = {}
         self.size = old_size
+        self.failure: BaseException | None = None
         self._handle = handle
         self._old_size = old_size
         self._at = 0
@@ -108,20 +117,34 @@ class _Overlay(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         n = max(0, min(len(view), self.size - self._at))
-        done = 0
-        while done < n:
-            done += self._read_piece(view[done:n], self._at + done)
+        if self.failure is None:
+            try:
+                self._read(view[:n])
+            except BaseException as error:  # noqa: BLE001 - raised when HDF5 has returned
+                self.failure = error
         self._at += n
         return n
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view):
-            done += self._write_piece(view[done:], self._at + done)
+        if self.failure is None:
+            try:
+                self._write(view)
+            except BaseException as error:  # noqa: BLE001 - raised when HDF5 has returned
+                self.failure = error
         self._at += len(view)
         self.size = max(self.size, self._at)
         return len(view)
+
+    def _read(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += self._read_piece(view[done:], self._at + done)
+
+    def _write(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += self._write_piece(view[done:], self._at + done)
 
     def _read_piece(self, view: memoryview, at: int) -> int:
         number, within = divmod(at, PAGE)

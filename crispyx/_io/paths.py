@@ -107,6 +107,16 @@ def resolve_output_path(
     return folder / f"{name}.h5ad"
 
 
+def work_path(output: Path) -> Path:
+    """Return the file that grows beside ``output`` and becomes it."""
+    return output.with_name(f".{output.name}.work")
+
+
+def begun_path(output: Path) -> Path:
+    """Return the work file before its first values are in it."""
+    return output.with_name(f".{output.name}.work.begun")
+
+
 def sorted_name(input_path: Path) -> Path:
     """Return the conventional name of a copy with sorted cells: beside the input."""
     return input_path.with_name(f"{input_path.stem}_sorted.h5ad")

@@ -7,14 +7,17 @@ every row, and all rows are visited once per block, group after group.
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any
 
 import h5py
 import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
+from crispyx._kernels import bus_guard
 from crispyx._kernels import grouped_rows as kernel
 from crispyx._kernels.layout import GroupedGenes, Membership
+from crispyx.errors import InputError
 
 VALUES = (np.float32, np.float64)
 INDICES = (np.int32, np.int64)
@@ -41,10 +44,28 @@ def _addressed(array: Any, kinds: tuple[type, ...]) -> np.ndarray | None:
         return None
     offset = array.id.get_offset()
     path = array.file.filename
-    # A file that ends before the array would end the process when it is touched there.
+    # A file that ends before the array would end the process when it is touched there; one that is
+    # cut short later is MappedArray's business.
     if offset is None or os.path.getsize(path) < offset + array.size * array.dtype.itemsize:
         return None
-    return np.memmap(path, dtype=array.dtype, mode="r", offset=offset, shape=array.shape)
+    return MappedArray.of(path, array, offset)
+
+
+class MappedArray(np.memmap):
+    """An array of a file that does not end the process when the file is cut short."""
+
+    place: int
+
+    @classmethod
+    def of(cls, path: str, array: Any, offset: int) -> MappedArray | None:
+        """Map an HDF5 dataset; None where too many are mapped to be watched."""
+        found = cls(path, dtype=array.dtype, mode="r", offset=offset, shape=array.shape)
+        place = bus_guard.watch(found.ctypes.data, found.nbytes)
+        if place < 0:
+            return None
+        found.place = place
+        weakref.finalize(found, bus_guard.unwatch, place)
+        return found
 
 
 class RowsInPlace:
@@ -68,6 +89,8 @@ class RowsInPlace:
         group = membership.group_of_cell
         assert group is not None  # one group per cell
         cells = np.argsort(group, kind="stable")[np.count_nonzero(group < 0) :].astype(np.int32)
+        self._where = storage.where
+        self._maps = [a for a in (storage.data, storage.indices) if isinstance(a, MappedArray)]
         values, genes = np.asarray(storage.data), np.asarray(storage.indices)
         group_ptr = np.concatenate([[0], np.cumsum(membership.sizes)])
         self._matrix = values, genes, storage.indptr, cells, group_ptr
@@ -104,5 +127,10 @@ class RowsInPlace:
             self._room,
             self._n_threads,
         )
+        if any(bus_guard.has_faulted(array.place) for array in self._maps):
+            raise InputError(
+                f"{self._where} was cut short while it was read; copy the file again, and leave it "
+                "alone until the run has ended"
+            )
         sizes, pooled = self._membership.sizes, self._membership.pooled
         return GroupedGenes(start, stop, self._room, run_ptr, sizes, pooled)

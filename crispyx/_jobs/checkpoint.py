@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crispyx._io.atomic import write_text
-from crispyx._run.fingerprint import difference, to_json
+from crispyx._run.fingerprint import difference, require_unchanged, to_json
 from crispyx.errors import CheckpointError, InputError
 
 # Between two checkpoints, when the caller leaves the interval open: each waits for the disk.
@@ -64,6 +64,10 @@ class Checkpoint:
                 "parameters, or with resume=False to start afresh"
             )
         return state
+
+    def require_same_input(self) -> None:
+        """Raise InputError when the input was changed while it was read."""
+        require_unchanged(self._fingerprint)
 
     def due(self, n_done: int) -> bool:
         """Tell whether it is time to save after ``n_done`` units."""

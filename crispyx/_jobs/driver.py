@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from crispyx._io.disk import reporting_full_disk
 from crispyx._jobs.tiles import TileStore
+from crispyx._run.lock import writer_lock
 from crispyx._run.prefetch import prefetch
 from crispyx._run.progress import track
 
 Block = TypeVar("Block")
+
+
+@contextmanager
+def writing_units(output: Path) -> Iterator[None]:
+    """Hold the right to write ``output`` unit by unit.
+
+    Raises
+    ------
+    OutputBusyError
+        Another process writes it.
+    DiskSpaceError
+        The disk is full; the units of the last checkpoint are kept.
+    """
+    kept = "the blocks up to the last checkpoint are kept (resume=True continues)"
+    with reporting_full_disk(output.parent, str(output), kept), writer_lock(output):
+        yield
 
 
 def run_units(

@@ -9,6 +9,7 @@ from typing import Any
 
 from crispyx._io.atomic import commit
 from crispyx._io.disk import reporting_full_disk
+from crispyx._io.paths import work_path
 from crispyx._io.placed import MatrixFile, MatrixForm
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._kernels.layout import CompressedBlock
@@ -53,8 +54,8 @@ def write_matrix_file(
 
     An error removes what was written; an interruption leaves it, with a checkpoint.
     """
-    work = output.with_name(f".{output.name}.work")
-    with writer_lock(output), reporting_full_disk(output.parent, str(output)):
+    work = work_path(output)
+    with reporting_full_disk(output.parent, str(output)), writer_lock(output):
         state = checkpoint.load() if resume and work.exists() else None
         try:
             if state is None:
@@ -66,6 +67,7 @@ def write_matrix_file(
                 _append_all(file, blocks(file.n_done), checkpoint)
             finally:
                 file.close()
+            checkpoint.require_same_input()
             commit(work, output)
         except KeyboardInterrupt:
             raise

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from crispyx._io.atomic import remove_orphans
+from crispyx._io.paths import begun_path, work_path
 from crispyx._io.record import read_record
+from crispyx._jobs.checkpoint import Checkpoint
+from crispyx._jobs.partial import PartialUnit
 from crispyx._run.fingerprint import difference, to_json
-from crispyx.errors import CrispyxWarning, OutputExistsError
+from crispyx._run.lock import lock_path, writer_lock
+from crispyx.errors import CheckpointError, CrispyxWarning, OutputBusyError, OutputExistsError
 
 
 def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> bool:
@@ -47,6 +55,7 @@ def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> b
             f"{str(output)!r} exists and is not a complete crispyx result; {ways_out}"
         )
     if found == json.loads(to_json(fingerprint)):
+        _remove_leftovers(output, fingerprint)
         return True
     before, after = found["input"], fingerprint["input"]
     same_input = before.get("path") is not None and before.get("path") == after.get("path")
@@ -61,6 +70,30 @@ def can_reuse(output: Path, fingerprint: Mapping[str, Any], *, force: bool) -> b
         stacklevel=4,
     )
     return False
+
+
+def _remove_leftovers(output: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Remove what a run left that was killed between the last rename and its clean-up.
+
+    What belongs to an interrupted run with other parameters stays: it may be resumed.
+    """
+    checkpoint, unit = Checkpoint(output, fingerprint, 1, None), PartialUnit(output, fingerprint)
+    drafts = work_path(output), begun_path(output)
+    # Not ours to insist on: the result is complete and may stand in a folder of somebody else.
+    with suppress(OSError):
+        remove_orphans(output)
+    left = checkpoint.path, unit.path, *drafts, lock_path(output)
+    if not any(path.exists() for path in left):
+        return
+    with suppress(OutputBusyError, OSError), writer_lock(output):
+        with suppress(CheckpointError):
+            unit.load(np.empty(0))
+            unit.remove()
+        with suppress(CheckpointError):
+            checkpoint.load()
+            checkpoint.remove()
+            for path in drafts:
+                path.unlink(missing_ok=True)
 
 
 def _named(source: Mapping[str, Any]) -> str:

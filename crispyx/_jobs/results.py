@@ -16,6 +16,7 @@ from crispyx._io.tables import TABLES
 from crispyx._io.writer import completed_h5ad
 from crispyx._jobs.screen import Screen
 from crispyx._jobs.tiles import TileStore
+from crispyx._run.fingerprint import require_unchanged
 
 STRIP_BYTES = 32_000_000
 
@@ -99,6 +100,7 @@ def write_result(
                 "use_raw": False,
             }
             write_rank_genes_groups(file, scanpy_key, params)
+        require_unchanged(fingerprint)
     store.remove()
 
 

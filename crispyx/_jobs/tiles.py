@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crispyx._io.paths import begun_path, work_path
 from crispyx._io.tables import create_tables, table_places, write_columns
 from crispyx._jobs.checkpoint import Checkpoint
 
@@ -47,7 +48,8 @@ class TileStore:
         self.n_groups, self.n_genes = shape
         self.width = width
         self.done = 0
-        self.work_path = output.with_name(f".{output.name}.work")
+        self.work_path = work_path(output)
+        self._begun_path = begun_path(output)
         self._checkpoint = checkpoint
         self._file: int | None = None
         self._places: dict[str, int] = {}
@@ -81,7 +83,7 @@ class TileStore:
         begun = self.work_path
         if self._file is None:
             # The work file appears with its first tile in it.
-            begun = self.work_path.with_name(f"{self.work_path.name}.begun")
+            begun = self._begun_path
             shape = (self.n_groups, self.n_genes)
             create_tables(begun, self.fields, shape)
             places = table_places(begun, self.fields, shape)
@@ -138,7 +140,7 @@ class TileStore:
         self.close()
         self._checkpoint.remove()
         self.work_path.unlink(missing_ok=True)
-        self.work_path.with_name(f"{self.work_path.name}.begun").unlink(missing_ok=True)
+        self._begun_path.unlink(missing_ok=True)
 
     def _open(self, path: Path, places: dict[str, int]) -> None:
         self._file, self._places = os.open(path, os.O_RDWR), places

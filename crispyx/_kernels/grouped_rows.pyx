@@ -1,7 +1,9 @@
 """Genes sorted by group, taken from the rows of a CSR matrix where they lie.
 
 Rows are visited group after group, each from where the block of genes before ended. Nothing but the
-values of the block is copied, and each group is one thread's.
+values of the block is copied, and each group is one thread's. The rows may be those of a mapped
+file, which another program can change at any moment: a number read from it is checked before it
+becomes a place in memory.
 """
 
 from libc.string cimport memset
@@ -45,16 +47,16 @@ def count_genes(
     """Count the values of every (group, gene) of the matrix."""
     cdef Py_ssize_t k, i
     cdef int64 j
+    cdef index_t g, n_genes = <index_t> counts.shape[1]
     with nogil:
         for k in prange(counts.shape[0], schedule="dynamic", num_threads=n_threads):
             memset(&counts[k, 0], 0, counts.shape[1] * sizeof(int))
             for i in range(group_ptr[k], group_ptr[k + 1]):
-                if stored_zeros:
-                    for j in range(ptr[cells[i]], ptr[cells[i] + 1]):
-                        counts[k, genes[j]] += values[j] != 0
-                else:
-                    for j in range(ptr[cells[i]], ptr[cells[i] + 1]):
-                        counts[k, genes[j]] += 1
+                for j in range(ptr[cells[i]], ptr[cells[i] + 1]):
+                    g = genes[j]
+                    if g < 0 or g >= n_genes:
+                        continue
+                    counts[k, g] += not stored_zeros or values[j] != 0
 
 
 def place_runs(
@@ -100,7 +102,7 @@ def fill_runs(
 ):
     """Copy every value to its run; within a run values keep the order of the cells."""
     cdef Py_ssize_t k, i
-    cdef int64 j, last, slot
+    cdef int64 j, last, slot, n_out = out_values.shape[0]
     cdef index_t g, first = <index_t> start, stop = <index_t> (start + places.shape[1])
     with nogil:
         for k in prange(places.shape[0], schedule="dynamic", num_threads=n_threads):
@@ -112,11 +114,14 @@ def fill_runs(
                 last = ptr[cells[i] + 1]
                 while j < last and genes[j] < first:
                     j = j + 1
-                while j < last and genes[j] < stop:
-                    g = genes[j] - first
-                    if not stored_zeros or values[j] != 0:
-                        slot = places[k, g]
-                        places[k, g] = slot + 1
-                        out_values[slot] = values[j]
+                while j < last:
+                    g = genes[j]
+                    if g >= stop:
+                        break
+                    if g >= first and (not stored_zeros or values[j] != 0):
+                        slot = places[k, g - first]
+                        if slot < n_out:
+                            places[k, g - first] = slot + 1
+                            out_values[slot] = values[j]
                     j = j + 1
                 begin[i] = j

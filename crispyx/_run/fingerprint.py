@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._version import __version__
+from crispyx.errors import InputError
 
 
 def file_identity(path: Path) -> dict[str, Any]:
@@ -39,6 +40,30 @@ def fingerprint(
         "parameters": dict(parameters),
     }
     return json.loads(to_json(record))
+
+
+def require_unchanged(record: Mapping[str, Any]) -> None:
+    """Raise when the input file of a fingerprint is not any more what it was.
+
+    Called when everything has been read and before the result gets its name.
+
+    Raises
+    ------
+    InputError
+        The file was changed, replaced or removed while it was read.
+    """
+    before = record["input"]
+    path = Path(before.get("path") or "")
+    if not isinstance(before.get("size"), int):
+        return  # in memory, or a folder, which is read whole at the start
+    now = file_identity(path) if path.exists() else {"size": None, "mtime_ns": None}
+    changed = [name for name in ("size", "mtime_ns") if before[name] != now[name]]
+    if changed:
+        values = "; ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
+        raise InputError(
+            f"{str(path)!r} was changed while it was read ({values}), and nothing was written: the "
+            "result would belong to no state of the file; run again when it is at rest"
+        )
 
 
 def to_json(record: Mapping[str, Any]) -> str:

@@ -16,12 +16,12 @@ from crispyx._io.scanpy_format import require_room
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.batches import Batches, read_batches
 from crispyx._jobs.checkpoint import Checkpoint
+from crispyx._jobs.driver import writing_units
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.screen import Screen, resolve_screen
 from crispyx._jobs.tiles import TileStore
 from crispyx._run.fingerprint import fingerprint
-from crispyx._run.lock import writer_lock
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.multiple_testing import adjust
 from crispyx.de.arguments import Rules, Running, Selection
@@ -189,7 +189,7 @@ def compare(
         needed = len(screen.groups) * len(screen.genes) * (per_pair + 8)  # adjusted p-values
         prepare_output(output, inputs, needed)
         n_threads = resolve_threads(running.n_jobs)
-        with writer_lock(output):
+        with writing_units(output):
             _warn_about_sizes(screen, limits)
             method.run(
                 Comparison(

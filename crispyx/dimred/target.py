@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.disk import reporting_full_disk
 from crispyx._io.edits import replace_elements
 from crispyx._io.elements import element_names, read_element
 from crispyx._io.paths import prepare_output, resolve_data_path, resolve_output_path
@@ -87,7 +88,11 @@ class Target:
         if can_reuse(output, identity, force=False):
             return AnnData(output)
         prepare_output(output, (self.path,), self.path.stat().st_size)
-        with writer_lock(output), atomic_path(output) as draft:
+        with (
+            reporting_full_disk(output.parent, str(output)),
+            writer_lock(output),
+            atomic_path(output) as draft,
+        ):
             shutil.copyfile(self.path, draft)
             replace_elements(draft, _elements(slots), identity)
         return AnnData(output)

@@ -17,7 +17,7 @@ from crispyx._io.paths import resolve_data_path
 from crispyx._io.record import write_record
 from crispyx._io.source import is_h5ad, open_file, open_source
 from crispyx._io.writer import new_h5ad, write_slot, write_slots, write_uns
-from crispyx._run.fingerprint import file_identity
+from crispyx._run.fingerprint import file_identity, require_unchanged
 from crispyx.errors import InputError
 from crispyx.guides.counts import require_unique_names
 
@@ -135,6 +135,7 @@ def write_joined(
         for name, value in obsm.items():
             write_slot(target, "obsm", name, value)
         write_record(target, identity)
+        require_unchanged(identity)
 
 
 def _copy(cells: Expression, target: h5py.File) -> None:

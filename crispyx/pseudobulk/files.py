@@ -12,6 +12,7 @@ import numpy as np
 from crispyx._io.encode import create_array, write_frame, write_value
 from crispyx._io.record import write_record
 from crispyx._io.writer import new_h5ad
+from crispyx._run.fingerprint import require_unchanged
 
 STRIP_BYTES = 32_000_000
 
@@ -70,3 +71,4 @@ def write_profiles(
         for name, value in uns.items():
             write_value(file["uns"], name, value)
         write_record(file, fingerprint)
+        require_unchanged(fingerprint)

@@ -13,14 +13,13 @@ import numpy as np
 from crispyx._io.paths import prepare_output
 from crispyx._io.source import READ_VALUES, MatrixSource
 from crispyx._jobs.checkpoint import Checkpoint
-from crispyx._jobs.driver import run_units
+from crispyx._jobs.driver import run_units, writing_units
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.partial import PartialUnit
 from crispyx._jobs.plan import BLOCK_VALUES, BYTES_PER_GROUPED, BYTES_PER_READ, MAX_WIDTH
 from crispyx._jobs.tiles import HeldTile, TileStore
 from crispyx._run.budget import require, working_memory
 from crispyx._run.fingerprint import fingerprint
-from crispyx._run.lock import writer_lock
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.pseudobulk import Members, Transform
 from crispyx.data.arguments import PathLike, output_of, whole
@@ -102,7 +101,7 @@ def run(source: MatrixSource, job: Job, running: Running) -> AnnData:
         None if max_cells is None else whole("chunk_size", max_cells, 1),
     )
     width = _panel_width(source, n_groups, running.memory_limit_gb)
-    with writer_lock(output):
+    with writing_units(output):
         _compute(output, totals, job, running, width, identity, engine)
     return AnnData(output)
 
