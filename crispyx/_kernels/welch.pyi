@@ -12,6 +12,13 @@ def welch(
     pvalue: np.ndarray,
     n_threads: int,
 ) -> None: ...
+def student_tails(
+    statistic: np.ndarray,
+    degrees_of_freedom: np.ndarray,
+    side: int,
+    pvalue: np.ndarray,
+    n_threads: int,
+) -> None: ...
 def log_fold_changes(
     before: np.ndarray,
     mean1: np.ndarray,

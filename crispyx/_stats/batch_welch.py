@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtr
 
+from crispyx._kernels import welch as kernel
 from crispyx._kernels.layout import GroupedGenes
 from crispyx._stats.moments import Arm, comparison_arms
 from crispyx._stats.pseudobulk import batch_weights
-from crispyx._stats.van_elteren import Alternative
+from crispyx._stats.van_elteren import SIDES, Alternative
 from crispyx.settings import Engine
 
 MIN_CELLS = 2  # of an arm within a batch: one cell has no variance
@@ -62,7 +62,9 @@ def batch_welch_tests(
         statistic = difference / np.sqrt(total)
         df = 1 / sum((q / total) ** 2 / n for q, n in shares)
         statistic[~(total > 0)] = np.nan
-        return difference, statistic, _student_tails(statistic, df, alternative)
+        pvalue = np.empty(statistic.shape)
+        kernel.student_tails(statistic, df, SIDES[alternative], pvalue, n_threads)
+        return difference, statistic, pvalue
 
 
 def _cells_that_count(arms: list[tuple[Arm, Arm]]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,12 +73,6 @@ def _cells_that_count(arms: list[tuple[Arm, Arm]]) -> tuple[np.ndarray, np.ndarr
     n0 = np.array([np.broadcast_to(control.n_cells[:, 0], n1.shape[1]) for control, _ in arms])
     enough = (n0 >= MIN_CELLS) & (n1 >= MIN_CELLS)
     return np.where(enough, n0, 0), np.where(enough, n1, 0)
-
-
-def _student_tails(statistic: np.ndarray, df: np.ndarray, alternative: Alternative) -> np.ndarray:
-    if alternative == "two-sided":
-        return 2 * stdtr(df, -np.abs(statistic))
-    return stdtr(df, -statistic if alternative == "greater" else statistic)
 
 
 def _reference(

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import grouped, membership_of
-from scipy import stats
+from scipy import special, stats
 from strategies import Design, cases, designs
 
+from crispyx._kernels import welch as kernel
 from crispyx._stats.moments import comparison_arms
+from crispyx._stats.van_elteren import SIDES
 from crispyx._stats.welch import log_fold_changes, welch_tests
 
 EPS = np.finfo(float).eps
@@ -110,3 +112,124 @@ def test_fold_change_is_scanpys() -> None:
     (_, _, _, change), _ = both_engines(values, partition(np.arange(6) // 2, 3))
     assert change[0, 0] == pytest.approx(2, abs=2e-9)
     assert change[1, 0] == pytest.approx(-np.log2(1e9), abs=1e-8)
+
+
+def student(t: object, df: object, alternative: str = "two-sided") -> np.ndarray:
+    """Return tails of the compiled engine, of arrays of one shape."""
+    t, df = np.broadcast_arrays(np.atleast_2d(t).astype(float), df)
+    pvalue = np.empty(t.shape)
+    place = np.ascontiguousarray(t), np.ascontiguousarray(df, dtype=float)
+    kernel.student_tails(*place, SIDES[alternative], pvalue, 1)
+    return pvalue
+
+
+# t, degrees of freedom, and p of mpmath 1.4 with 40 digits.
+EXACT_TAILS = [
+    (0.158384, 1, 0.90000027345942298),
+    (1.0, 1, 0.5),
+    (6.31375, 1, 0.10000002359742297),
+    (636.619, 1, 0.0010000003907648223),
+    (636620000000.0, 1, 9.9999964243596077e-13),
+    (6.3662e99, 1, 9.9999964243596079e-101),
+    (0.651795, 1.5, 0.60000024080071514),
+    (0.897404, 1.5, 0.49000006953387049),
+    (1785.03, 1.5, 1.0000026343428075e-5),
+    (0.425891, 2.88, 0.70000006647670208),
+    (1.26031, 2.88, 0.29999890563263529),
+    (31.0033, 2.88, 0.00010000020131599079),
+    (33090400000.0, 2.88, 1.0000037145678867e-30),
+    (0.013172, 5, 0.98999998836447975),
+    (1.47588, 5, 0.20000103884586615),
+    (28.4785, 5, 9.9999536535127205e-7),
+    (1.80161e20, 5, 9.9999986852593469e-101),
+    (0.696819, 11.3, 0.50000008969360585),
+    (1.36112, 11.3, 0.20000134363577574),
+    (2.19388, 11.3, 0.049999726788504902),
+    (14.7293, 11.3, 9.9997989570494969e-9),
+    (1.07116, 15.99, 0.29999981496707444),
+    (4.01553, 15.99, 0.0010000042744067489),
+    (0.127671, 16, 0.90000019989695123),
+    (1.07114, 16, 0.29999876313506489),
+    (4.015, 16, 0.00099999228099361693),
+    (14.733, 16, 9.9995048552161662e-11),
+    (11425600000000.0, 16, 9.999867045867116e-201),
+    (0.0012666, 23.7, 0.99900000088606756),
+    (1.71175, 23.7, 0.10000025740270078),
+    (6.52967, 23.7, 9.9999442293931071e-7),
+    (13.6586, 23.7, 9.9999700115818108e-13),
+    (0.678533, 61, 0.49999998267672964),
+    (2.65886, 61, 0.009999923750327408),
+    (7.21223, 61, 1.0000183373332802e-9),
+    (33.1583, 61, 1.0000731219252488e-40),
+    (3.39776, 93.4, 0.0010000046465762464),
+    (11.0875, 93.4, 9.9985148904544547e-19),
+    (40.167, 93.4, 9.9994343605280145e-61),
+    (15330.4, 93.4, 1.0002295568019093e-300),
+    (0.25351, 415, 0.79999967536750345),
+    (3.92874, 415, 0.0001000005514057562),
+    (12.5189, 415, 9.9986816129925405e-31),
+    (78.3178, 415, 9.9977795319605638e-251),
+    (1.96026, 8100.25, 0.049999636790163957),
+    (7.14193, 8100.25, 1.0000129246035661e-12),
+    (21.6086, 8100.25, 1.0007513653406322e-100),
+    (1.03643, 1000000.0, 0.30000183120054724),
+    (4.4172, 1000000.0, 9.999817983000319e-6),
+    (14.9803, 1000000.0, 1.0003257049022707e-50),
+    (37.0785, 1000000.0, 1.0011759942186336e-300),
+]
+
+
+def test_tails_have_twelve_digits_down_to_the_smallest_numbers() -> None:
+    t, df, exact = np.array(EXACT_TAILS).T
+    # Far out a rounding of log(1 + t^2 / df) is multiplied by up to 700.
+    np.testing.assert_allclose(student(t, df)[0], exact, rtol=3e-13)
+
+
+def test_tails_are_scipys_over_all_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(0)
+    df = np.exp(rng.uniform(0, 15, 60_000))
+    p = 10.0 ** -(rng.uniform(0, 250, len(df)) ** rng.uniform(0, 1, len(df)))
+    t = stats.t.isf(p / 2, df)
+    here = np.isfinite(t) & (t > 0) & (t < 1e100)
+    theirs = 2 * special.stdtr(df[here], -t[here])
+    assert np.count_nonzero(here) > 50_000
+    np.testing.assert_allclose(student(t[here], df[here])[0], theirs, rtol=1e-12)
+
+
+def test_tails_join_where_the_method_changes() -> None:
+    below, at = np.nextafter(16, 0), 16.0
+    t = np.linspace(0.01, 30, 400)
+    np.testing.assert_allclose(student(t, below), student(t, at), rtol=1e-13)
+    for df in (16.0, 40.0, 93.4, 415.0):
+        edge = np.sqrt(df * np.expm1(1.25)) * (1 + np.array([-1e-15, 1e-15]))
+        low, high = student(edge, df)[0]
+        # The density there moves p by df times the step of 2e-15.
+        assert low == pytest.approx(high, rel=1e-12)
+
+
+def test_a_tail_does_not_depend_on_its_neighbors() -> None:
+    rng = np.random.default_rng(1)
+    t, df = rng.normal(0, 5, 700), np.exp(rng.uniform(0, 9, 700))
+    together = student(t, df)[0]
+    alone = [student(a, b)[0, 0] for a, b in zip(t, df, strict=True)]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_tails_at_the_edges() -> None:
+    found = student([0, 0, -0.0, np.inf, -np.inf, 1e200, np.nan, 1.0], [5, 500, 3, 4, 90, 50, 7, 1])
+    np.testing.assert_array_equal(found[0], [1, 1, 1, 0, 0, 0, np.nan, 0.5])
+    assert np.isnan(student(1.0, np.nan)[0, 0])
+
+
+def test_normal_tails_are_the_limit_of_many_degrees_of_freedom() -> None:
+    t = np.linspace(0.1, 37, 300)
+    # The difference of the tails is t^4 / (4 df) of them.
+    np.testing.assert_allclose(student(t, 1e25)[0], special.erfc(t / np.sqrt(2)), rtol=3e-13)
+
+
+def test_one_sided_tails_add_up_to_one() -> None:
+    t, df = np.array([-40, -2.0, 0, 0.5, 3]), np.array([30, 4.5, 8, 100, 1e4])
+    greater, less = student(t, df, "greater")[0], student(t, df, "less")[0]
+    np.testing.assert_allclose(greater, special.stdtr(df, -t), rtol=1e-13)
+    np.testing.assert_allclose(less, special.stdtr(df, t), rtol=1e-13)
+    np.testing.assert_allclose(greater + less, 1, rtol=1e-15)
