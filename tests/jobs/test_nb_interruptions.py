@@ -51,9 +51,10 @@ def begun_units(
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-@pytest.mark.parametrize("unit", [0, 1, 4])
 @pytest.mark.parametrize("stage", [FIRST, SECOND])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize(
+    ("unit", "error"), [(0, KeyboardInterrupt), (2, RuntimeError), (4, KeyboardInterrupt)]
+)
 def test_run_stopped_in_either_pass_resumes_to_the_same_bits(
     mode: dict, unit: int, stage: str, error: type[BaseException], screen: Path, monkeypatch
 ) -> None:
@@ -66,10 +67,10 @@ def test_run_stopped_in_either_pass_resumes_to_the_same_bits(
     begun = begun_units(monkeypatch)
     assert_same_bits(run(screen, resume=True, **mode), expected)
     missing = [k * WIDTH for k in range(unit, N_UNITS)]
-    whole = [k * WIDTH for k in range(N_UNITS)]
-    assert begun == (
-        {FIRST: missing, SECOND: whole} if stage == FIRST else {FIRST: [], SECOND: missing}
-    )
+    if stage == FIRST:
+        assert begun == {FIRST: missing, SECOND: [k * WIDTH for k in range(N_UNITS)]}
+    else:
+        assert begun == {FIRST: [], SECOND: missing}
     assert sorted(path.name for path in screen.parent.iterdir()) == [
         "out.h5ad",
         "screen.h5ad",
