@@ -7,7 +7,6 @@ Real screens are found through ``CRISPYX_DATA_DIR``; those that are not there ar
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,12 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from scipy.special import ndtri
 
 from crispyx._kernels.layout import CompressedBlock, Membership
 from crispyx._stats.nb_coefficients import Fitting
 from crispyx._stats.nb_likelihood import Counts, grouped_cells
-from crispyx._stats.score_test import score_tests
 from crispyx._stats.size_factors import scaled, size_factors
 from crispyx.de.nb_stages import (
     Estimators,
