@@ -287,6 +287,7 @@ def compared_block(
         "standard_error": tests.standard_error,
         "statistic": statistic,
         "pvalue": pvalue,
+        "log_pvalue": np.empty(alpha.shape),
         "iterations": np.where(fitted, fits.iterations, np.nan),
         "converged": np.where(fitted, fits.converged, np.nan),
         "status": np.where(fitted, status, ALL_ZERO).astype(float),
