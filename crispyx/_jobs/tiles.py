@@ -76,6 +76,19 @@ class TileStore:
             self.remove()
         return self.done
 
+    def is_complete(self) -> bool:
+        """Tell whether an earlier run left all units.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint belongs to other parameters or another input.
+        """
+        state = self._checkpoint.load()
+        if state is None or state["units"] * state["width"] < self.n_genes:
+            return False
+        return table_places(self.work_path, self.fields, (self.n_groups, self.n_genes)) is not None
+
     def append(self, tile: Mapping[str, np.ndarray]) -> None:
         """Add the tile of the next unit, and note the progress when that is due."""
         begun = self.work_path

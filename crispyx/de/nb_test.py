@@ -166,7 +166,7 @@ class NegativeBinomialTest(Method):
             if not running.resume:
                 final.remove()
             shrinkage: list[Shrinkage] = [Shrinkage(None, None)] * passes.n_fits
-            if passes.has_barrier:
+            if passes.has_barrier and not (running.resume and final.is_complete()):
                 first = comparison.store(
                     GENEWISE, plan.width, part="genewise", n_rows=passes.n_fits
                 )
@@ -175,14 +175,15 @@ class NegativeBinomialTest(Method):
                 shrinkage = passes.shrinkage(first)
             test = partial(passes.tested, store=first, shrinkage=shrinkage)
             drive(final, stream.blocks, test, label=self.name)
+            final.save()
+            if first is not None:
+                first.remove()
             _warn(final, passes, self.choices)
             if self.logs:
                 _log_perturbations(final, comparison.screen)
             notes = self._notes(comparison, cells.size_factors)
             notes["profiling"] = _profile(began, sampler) if self.profiles else "NA"
             comparison.write(final, self.columns, notes)
-            if first is not None:
-                first.remove()
         finally:
             stream.close()
             final.close()
