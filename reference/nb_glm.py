@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from scipy.special import log_ndtr, ndtri
 
 from reference import cooks, dispersion, dispersion_trend, nb_coefficients, size_factors, wald
 from reference import likelihood_ratio as ratio
@@ -70,7 +70,7 @@ class NBOptions:
     firth : Firth's penalty in every arm, "lbfgsb" only; otherwise in arms without counts
     largest_dispersion : estimated dispersions are not taken above it
     test : "wald", "lrt", "score" or "permutation"
-    seed : of the permutation test
+    seed, most_sets : of the permutation test
     thresholds : low-expression filter on means of normalized counts
     min_cells_expressed, min_cells_pert, min_total_count : see above
     corr_method : "benjamini-hochberg" or "bonferroni", over the genes of a perturbation
@@ -97,6 +97,7 @@ class NBOptions:
     largest_dispersion: float = math.inf
     test: str = "wald"
     seed: int = 0
+    most_sets: int = permutation.MOST_SETS
     thresholds: ExpressionThresholds = field(default_factory=ExpressionThresholds)
     min_cells_expressed: int = 0
     min_cells_pert: int = 2
@@ -154,6 +155,7 @@ class NBStatistics:
     log_fold_change, intercept, standard_error : natural log
     statistic : Wald's z, or the signed root of the likelihood ratio in a silent arm
     pvalue, pvalue_adj : two-sided; corrected over the genes of a perturbation
+    log_pvalue : natural log, also of p-values that are too small for a number
     dispersion, dispersion_raw, dispersion_trend : the one used, the genewise one, the trend
     iterations, converged : of the coefficients
     status : one of the six constants of this module
@@ -165,6 +167,7 @@ class NBStatistics:
     standard_error: Vector
     statistic: Vector
     pvalue: Vector
+    log_pvalue: Vector
     pvalue_adj: Vector
     dispersion: Vector
     dispersion_raw: Vector
@@ -222,7 +225,7 @@ def nb_glm(
     table = {name: np.full((len(groups), y.shape[1]), np.nan) for name in names}
     s = None if given_size_factors is None else np.asarray(given_size_factors, dtype=np.float64)
     if s is None and (options.size_factor_scope == "global" or options.shares_dispersion):
-        s = estimate_size_factors(y, options)
+        s = _size_factors(y, options)
     shared = None
     if options.shares_dispersion and s is not None:
         cells = [
@@ -239,6 +242,8 @@ def nb_glm(
             total = y[:, gene].sum()
             pair, used_dispersion = _compare(arms, split, gene, found, total, options)
             table["dispersion"][row, gene] = used_dispersion
+            if not math.isnan(pair.pvalue):
+                table["log_pvalue"][row, gene] = math.log(2) + log_ndtr(-abs(pair.statistic))
             for column, value in pair._asdict().items():
                 table[column][row, gene] = value
         table["pvalue_adj"][row] = CORRECTIONS[options.corr_method](table["pvalue"][row])
@@ -248,9 +253,22 @@ def nb_glm(
 GroupCounts = tuple[Vector, Vector]  # counts (n_cells, n_genes) and size factors (n_cells,)
 
 
-def estimate_size_factors(counts: Vector, options: NBOptions) -> Vector:
-    """Return size factors (n_cells,) of the cells of ``counts`` (n_cells, n_genes)."""
-    s = SIZE_FACTORS[options.size_factor_method](counts)
+def estimate_size_factors(
+    counts: Vector, method: str, among: NDArray[np.bool_] | None = None
+) -> Vector:
+    """Return size factors (n_cells,) of the cells of ``counts`` (n_cells, n_genes).
+
+    ``among`` (n_genes,) are genes whose counts follow depth alone; none of them is too dominant.
+    """
+    if among is None:
+        return SIZE_FACTORS[method](counts)
+    if method == "total":
+        return size_factors.total_counts(counts[:, among], dominant_share=1.0)
+    return SIZE_FACTORS[method](counts[:, among])
+
+
+def _size_factors(counts: Vector, options: NBOptions) -> Vector:
+    s = estimate_size_factors(counts, options.size_factor_method)
     return size_factors.scaled(s) if options.scale_size_factors else s
 
 
@@ -421,7 +439,7 @@ def null_test(
         z = score_test(batches, alpha).root
     pvalue = math.erfc(abs(z) / math.sqrt(2))
     if options.test == "permutation":
-        pvalue, _ = permutation.permutation_pvalue(batches, alpha, options.seed)
+        pvalue, _ = permutation.permutation_pvalue(batches, alpha, options.seed, options.most_sets)
         z = math.copysign(-float(ndtri(pvalue / 2)), z)
     return (math.copysign(z, log_fold_change) if len(batches) == 1 else z), pvalue
 
@@ -502,7 +520,7 @@ def _split(
     if s is not None and (given or options.size_factor_scope == "global"):
         own = s[used]
     else:
-        own = estimate_size_factors(y[used], options)
+        own = _size_factors(y[used], options)
     first = is_control[used]
     return [(y[used][first], own[first]), (y[used][~first], own[~first])]
 

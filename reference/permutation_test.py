@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,9 @@ from reference.score_test import Batch, null_batch, speaks
 
 Vector = NDArray[np.float64]
 
-ROUNDS = (1_000, 9_000, 90_000)
+MOST_SETS = 100_000
 ENOUGH = 20
-PER_SET = 1_000
+AT_A_TIME = 1_000
 TIE = 1e-9
 
 
@@ -59,8 +60,22 @@ def random_sets(
     ).reshape(n_sets, n_perturbed)
 
 
+def rounds_up_to(most: int) -> list[int]:
+    """Return the sets of each round: 1,000, ten times as many in all, and so on.
+
+    Parameters
+    ----------
+    most : sets of all rounds, at least 1,000; rounded up to thousands
+    """
+    thousands = -(-most // AT_A_TIME)
+    totals = [0, 1]
+    while totals[-1] < thousands:
+        totals.append(min(10 * totals[-1], thousands))
+    return [AT_A_TIME * (b - a) for a, b in pairwise(totals)]
+
+
 def permutation_pvalue(
-    batches: Sequence[Batch], alpha: float, seed: int, rounds: Sequence[int] = ROUNDS
+    batches: Sequence[Batch], alpha: float, seed: int, most: int = MOST_SETS
 ) -> tuple[float, float]:
     """Return the p-value and the observed score U.
 
@@ -70,7 +85,7 @@ def permutation_pvalue(
         the order of their size factors
     alpha : dispersion above 0
     seed : of the random sets
-    rounds : sets drawn in each round, a multiple of 1,000 each
+    most : sets of all rounds, see :func:`rounds_up_to`
 
     Returns
     -------
@@ -91,12 +106,14 @@ def permutation_pvalue(
     sign = math.copysign(1.0, u)
     scale = math.sqrt(sum(float(r @ r) for r in residuals))
     n_sets = reached = number = 0
-    for wanted in rounds:
-        for _ in range(wanted // PER_SET):
-            sums = np.zeros(PER_SET)
+    for wanted in rounds_up_to(most):
+        for _ in range(wanted // AT_A_TIME):
+            sums = np.zeros(AT_A_TIME)
             for r, (b, control, perturbed) in zip(residuals, used, strict=True):
                 n0, n1 = control.counts.size, perturbed.counts.size
-                sums += r[random_sets(n0, n1, PER_SET, seed, number * len(batches) + b)].sum(axis=1)
+                sums += r[random_sets(n0, n1, AT_A_TIME, seed, number * len(batches) + b)].sum(
+                    axis=1
+                )
             # Equal sums differ by rounding only; a tie counts against the null.
             reached += int(np.count_nonzero(sign * (sums - u) >= -TIE * scale))
             number += 1

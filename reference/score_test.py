@@ -156,9 +156,7 @@ def overdispersion(batches: Sequence[Batch], alpha: float) -> float:
     return max(1.0, squares / expected)
 
 
-def saddlepoint_root(
-    nulls: Sequence[NullBatch], u: float, variance: float, alpha: float
-) -> float:
+def saddlepoint_root(nulls: Sequence[NullBatch], u: float, variance: float, alpha: float) -> float:
     r"""Return the normal deviate whose tail is that of the score.
 
     With :math:`K'(\hat t) = u`,
@@ -189,9 +187,7 @@ def saddlepoint_root(
     return sign * max(sign * root, 0.0)
 
 
-def cumulants(
-    nulls: Sequence[NullBatch], t: float, alpha: float
-) -> tuple[float, float, float]:
+def cumulants(nulls: Sequence[NullBatch], t: float, alpha: float) -> tuple[float, float, float]:
     r"""Return K and its first two derivatives.
 
     The distribution tilted by :math:`e^{t a y}` is again negative binomial, of mean

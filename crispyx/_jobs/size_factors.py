@@ -74,7 +74,12 @@ def stream_size_factors(
     if engine == "reference":
         everything = joined(list(blocks()))
         found[used_cells] = size_factors(
-            everything, source.shape[1], method, scale=scale, engine=engine
+            everything,
+            source.shape[1],
+            method,
+            scale=scale,
+            engine=engine,
+            among=control_genes,
         )
         return found
     means = gene_sums(blocks(), source.shape[1]).log_means(method, control_genes)

@@ -14,9 +14,9 @@ from crispyx._stats.nb_coefficients import SMALLEST_DISPERSION
 from crispyx._stats.nb_likelihood import CellTable, Counts
 from crispyx._stats.score_test import batch_arms
 from crispyx.settings import Engine
-from reference.permutation_test import ENOUGH, PER_SET, ROUNDS, random_sets
+from reference.permutation_test import AT_A_TIME, ENOUGH, MOST_SETS, random_sets, rounds_up_to
 
-__all__ = ["ROUNDS", "permutation_pvalues"]
+__all__ = ["MOST_SETS", "permutation_pvalues"]
 
 
 class _Sets(NamedTuple):
@@ -35,7 +35,7 @@ def permutation_pvalues(
     seed: int,
     engine: Engine,
     n_threads: int = 1,
-    rounds: tuple[int, ...] = ROUNDS,
+    most: int = MOST_SETS,
 ) -> np.ndarray:
     """Return the p-values (n_groups - 1, n_genes) float64, NaN where nothing was tested.
 
@@ -49,8 +49,8 @@ def permutation_pvalues(
         Which definition runs.
     n_threads : int
         Threads of the kernel.
-    rounds : tuple of int
-        Sets of each round, multiples of 1,000; only small p-values see the later ones.
+    most : int
+        Random sets of a test; only small p-values see more than 1,000.
     """
     alpha = np.maximum(alpha, SMALLEST_DISPERSION)
     out = np.full(alpha.shape, np.nan)
@@ -61,9 +61,9 @@ def permutation_pvalues(
 
             for g in genes.tolist():
                 pairs = batch_arms(counts, g, row + 1, n_batches)
-                out[row, g], _ = permutation_pvalue(pairs, float(alpha[row, g]), seed, rounds)
+                out[row, g], _ = permutation_pvalue(pairs, float(alpha[row, g]), seed, most)
         else:
-            _fill_row(counts, row + 1, genes, alpha[row], n_batches, seed, n_threads, rounds, out)
+            _fill_row(counts, row + 1, genes, alpha[row], n_batches, seed, n_threads, most, out)
     return out
 
 
@@ -75,13 +75,13 @@ def _fill_row(
     n_batches: int,
     seed: int,
     n_threads: int,
-    rounds: tuple[int, ...],
+    most: int,
     out: np.ndarray,
 ) -> None:
     reached = np.zeros(len(genes), dtype=np.int64)
     n_sets = number = 0
-    for wanted in rounds:
-        for _ in range(wanted // PER_SET):
+    for wanted in rounds_up_to(most):
+        for _ in range(wanted // AT_A_TIME):
             sets = _laid_out(counts.table, group, n_batches, seed, number)
             observed, found = np.empty(len(genes)), np.empty(len(genes), dtype=np.int64)
             kernel.count_reaching_sets(
@@ -94,7 +94,7 @@ def _fill_row(
                 genes,
                 alpha[genes],
                 *sets,
-                np.empty((n_threads, 4 * counts.table.rows.shape[1] + PER_SET)),
+                np.empty((n_threads, 4 * counts.table.rows.shape[1] + AT_A_TIME)),
                 observed,
                 found,
                 n_threads,
@@ -114,8 +114,11 @@ def _laid_out(table: CellTable, group: int, n_batches: int, seed: int, number: i
     from scipy.sparse import csr_array
 
     n_nodes = table.rows.shape[1]
-    weights = np.zeros((n_batches, PER_SET, 2 * n_nodes))
-    pointers, holders, first_cell, n_held = [], [], [], 0
+    weights = np.zeros((n_batches, AT_A_TIME, 2 * n_nodes))
+    pointers: list[np.ndarray] = []
+    holders: list[np.ndarray] = []
+    first_cell: list[int] = []
+    n_held = 0
     for b in range(n_batches):
         first_cell.append(sum(len(pointer) for pointer in pointers))
         control = b * (table.n_groups // n_batches)
@@ -123,14 +126,14 @@ def _laid_out(table: CellTable, group: int, n_batches: int, seed: int, number: i
             slice(table.cell_ptr[at], table.cell_ptr[at + 1]) for at in (control, control + group)
         ]
         n0, n1 = (arm.stop - arm.start for arm in arms)
-        drawn = np.empty((PER_SET, 0), dtype=np.int32)
+        drawn = np.empty((AT_A_TIME, 0), dtype=np.int32)
         if n0 and n1:
-            drawn = random_sets(n0, n1, PER_SET, seed, number * n_batches + b)
+            drawn = random_sets(n0, n1, AT_A_TIME, seed, number * n_batches + b)
         cells = drawn.ravel()
         rows = np.zeros((n0 + n1, 2 * n_nodes))
         rows[:n0, :n_nodes], rows[n0:, n_nodes:] = (table.rows[arm] for arm in arms)
-        ends = np.arange(PER_SET + 1) * drawn.shape[1]
-        weights[b] = csr_array((np.ones(cells.size), cells, ends), (PER_SET, n0 + n1)) @ rows
+        ends = np.arange(AT_A_TIME + 1) * drawn.shape[1]
+        weights[b] = csr_array((np.ones(cells.size), cells, ends), (AT_A_TIME, n0 + n1)) @ rows
         pointer = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=n0 + n1))])
         pointers.append(pointer + n_held)
         order = np.argsort(cells, kind="stable")

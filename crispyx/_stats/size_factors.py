@@ -73,25 +73,26 @@ class GeneSums:
         method : {"sparse", "deseq2", "poscounts", "total"}
             For totals the values say only which genes are used.
         among : numpy.ndarray (n_genes,) bool or None
-            Genes to choose from, such as control genes; None takes all.
+            Genes to choose from, such as control genes, dominant or not; None takes all.
 
         Raises
         ------
         InputError
-            No gene is expressed in all cells and the method is "deseq2".
+            No gene is left: none is expressed in all cells ("deseq2"), or all are dominant or not
+            chosen ("total").
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             if method == "sparse":
                 means = self.log_sums / self.n_expressing
             else:
                 means = self.log_sums / self.n_cells
-            share = self.totals / self.totals[slice(None) if among is None else among].sum()
+            share = self.totals / self.totals.sum()
         used = self.n_expressing > 0
         if method == "deseq2":
             used &= self.n_expressing == self.n_cells
         elif method == "poscounts":
             used &= means > 0
-        elif method == "total":
+        elif method == "total" and among is None:
             used &= share <= DOMINANT_SHARE
         if among is not None:
             used &= among
@@ -99,6 +100,12 @@ class GeneSums:
             raise InputError(
                 f"size_factor_method='deseq2' needs a gene that all {self.n_cells} cells express, "
                 "and there is none; take size_factor_method='sparse' or 'total', or give "
+                "size_factors="
+            )
+        if method == "total" and self.totals.any() and not used.any():
+            raise InputError(
+                f"size_factor_method='total' leaves out genes with more than {DOMINANT_SHARE:.0%} "
+                "of all counts, and that is every gene here; name genes in control_genes=, or give "
                 "size_factors="
             )
         return np.where(used, means, np.nan)
@@ -162,6 +169,7 @@ def size_factors(
     scale: bool,
     engine: Engine,
     n_threads: int = 1,
+    among: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the size factors of cells that are all in one block (n_cells,) float64.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.source import MatrixSource
+from crispyx._jobs.batches import Batches
 from crispyx._jobs.comparison_size_factors import (
     ComparisonSizeFactors,
     stream_comparison_size_factors,
@@ -43,6 +44,8 @@ class ScreenCells:
         One for each cell: shared, or of its own comparison; NaN where there is no such one.
     n_threads : int
         Threads of the kernels.
+    batches : Batches or None
+        For a test within them; cells without a batch are in no group.
     """
 
     membership: Membership
@@ -51,6 +54,14 @@ class ScreenCells:
     together: bool
     size_factors: np.ndarray
     n_threads: int
+    batches: Batches | None = None
+
+    @cached_property
+    def arms(self) -> tuple[Membership, CellTable]:
+        """Every group within every batch, and its cells."""
+        assert self.batches is not None
+        split = self.batches.split(self.membership)
+        return split, grouped_cells(self.size_factors, split, self.n_threads)
 
     def parts(self, counts: Counts) -> Iterator[tuple[slice, Counts]]:
         """Yield the counts of a block for the perturbations that are fitted at a time."""
@@ -104,12 +115,32 @@ def require_size_factors(values: Any, source: MatrixSource, used_cells: np.ndarr
         )
 
 
+def chosen_genes(names: tuple[str, ...], genes: np.ndarray, where: str) -> np.ndarray:
+    """Return which genes (n_genes,) bool are among the named ones.
+
+    Raises
+    ------
+    InputError
+        No name, or one that is no gene of the file.
+    """
+    known = {str(name) for name in genes}
+    unknown = [name for name in names if str(name) not in known]
+    if unknown or not names:
+        raise InputError(
+            f"control_genes names {unknown[0]!r}, which is no gene of {where}"
+            if unknown
+            else "control_genes is empty; name genes, or leave it out"
+        )
+    return np.isin(np.asarray(genes, dtype=str), np.asarray(names, dtype=str))
+
+
 def screen_cells(
     comparison: Comparison,
     stream: GeneStream,
     plan: Plan,
     choices: Choices,
     given: np.ndarray | None,
+    control_genes: np.ndarray | None,
     shares_control: bool,
 ) -> ScreenCells:
     """Estimate size factors, or take those given, and lay the cells out by them.
@@ -126,10 +157,14 @@ def screen_cells(
         Estimator of the size factors, and whether dispersions are shared.
     given : numpy.ndarray (n_cells,) float64 or None
         The caller's size factors.
+    control_genes : numpy.ndarray (n_genes,) bool or None
+        Genes to estimate size factors from.
     shares_control : bool
         Make the control's sums once for all perturbations where they are the same.
     """
     source, membership = comparison.source, comparison.screen.membership
+    if comparison.batches is not None:
+        membership = membership_of_cells(membership, comparison.batches.of_cell >= 0)
     n_threads = comparison.n_threads
     how: dict[str, Any] = {
         "scale": choices.scale_size_factors,
@@ -144,7 +179,9 @@ def screen_cells(
         apart = choices.size_factor_scope == "per_comparison"
         method: Any = choices.size_factor_method
         if not apart or choices.shares_dispersion:
-            shared = stream_size_factors(source, expressing, method, **how)
+            shared = stream_size_factors(
+                source, expressing, method, control_genes=control_genes, **how
+            )
             unusable = ~np.isfinite(shared)
             reason = f"no count that size_factor_method={method!r} can use"
             membership = _without(source, membership, unusable, reason)
@@ -161,7 +198,15 @@ def screen_cells(
     )
     noted = shared if own is None else _of_own_comparison(own, membership)
     assert noted is not None  # shared or own
-    return ScreenCells(membership, table, own, own is None and shares_control, noted, n_threads)
+    return ScreenCells(
+        membership,
+        table,
+        own,
+        own is None and (shares_control or comparison.batches is not None),
+        noted,
+        n_threads,
+        comparison.batches,
+    )
 
 
 def _without(
@@ -178,10 +223,15 @@ def _without(
         CrispyxWarning,
         stacklevel=7,
     )
+    return membership_of_cells(membership, ~left_out)
+
+
+def membership_of_cells(membership: Membership, kept: np.ndarray) -> Membership:
+    """Return the membership of some cells (n_cells,) bool; the others are in no group."""
     n_groups = np.diff(membership.ptr)
-    kept = np.repeat(~left_out, n_groups)
-    ptr = np.concatenate([[0], np.cumsum(np.where(left_out, 0, n_groups))])
-    return Membership.from_lists(ptr, membership.groups[kept], len(membership.sizes))
+    ptr = np.concatenate([[0], np.cumsum(np.where(kept, n_groups, 0))])
+    groups = membership.groups[np.repeat(kept, n_groups)]
+    return Membership.from_lists(ptr, groups, len(membership.sizes))
 
 
 def _of_own_comparison(own: ComparisonSizeFactors, membership: Membership) -> np.ndarray:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from crispyx._jobs.size_factors import require_method
+from crispyx._stats.permutation_test import MOST_SETS
 from crispyx._stats.wald import SE_METHODS
 from crispyx.de.nb_stages import Estimators, fitting_of
+from crispyx.de.nb_tests import TESTS
 from crispyx.errors import InputError
 
 SCOPES_OF_ESTIMATES = ("global", "per_comparison")
@@ -18,14 +20,17 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "dispersion_method": ("moments", "cox-reid"),
     "optimization_method": ("irls", "lbfgsb"),
     "se_method": SE_METHODS,
+    "test": TESTS,
 }
+LARGEST_CALIBRATED = 50.0
 
 
 @dataclass(frozen=True)
 class Choices:
     """Documented arguments that choose an estimator, with their documented defaults.
 
-    ``literal`` is no argument: PyDESeq2's starts, stops and replacement of outliers.
+    Three are no arguments: ``literal``, PyDESeq2's starts, stops and replacement of outliers;
+    ``firth``, the penalty in every arm; ``largest``, a cap of estimated dispersions.
     """
 
     size_factor_method: str = "sparse"
@@ -44,7 +49,12 @@ class Choices:
     poisson_init_iter: int = 5
     se_method: str = "sandwich"
     cook_filter: bool = False
+    test: str = "wald"
+    seed: int = 0
+    most_sets: int = MOST_SETS
     literal: bool = False
+    firth: bool = False
+    largest: float = float("inf")
 
     @property
     def shares_dispersion(self) -> bool:
@@ -71,10 +81,15 @@ class Choices:
                 tol=self.tol,
                 poisson_init_iter=self.poisson_init_iter,
                 literal=self.literal,
+                penalized=self.firth,
             ),
             se_method=self.se_method,
             cook_filter=self.cook_filter,
             literal=self.literal,
+            largest=self.largest,
+            test=self.test,  # type: ignore[arg-type]
+            seed=self.seed,
+            most_sets=self.most_sets,
         )
 
 
@@ -96,8 +111,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "min_mu": 0.5,
         "poisson_init_iter": 5,  # its start is least squares: no other can be asked for
         "se_method": "sandwich",
+        "test": "wald",
         "literal": True,
-    }
+    },
+    "calibrated": {
+        "size_factor_method": "total",
+        "size_factor_scope": "global",
+        "scale_size_factors": True,
+        "dispersion_method": "cox-reid",
+        "dispersion_scope": "global",
+        "use_map_dispersion": True,
+        "shrink_dispersion": True,
+        "optimization_method": "lbfgsb",
+        "se_method": "fisher",
+        "test": "score",
+        "cook_filter": False,
+        "firth": True,
+        "largest": LARGEST_CALIBRATED,
+    },
 }
 
 
@@ -121,7 +152,12 @@ def choose(given: Choices, preset: str | None) -> Choices:
             raise InputError(f"{name} is {getattr(given, name)!r}; choose one of {allowed}")
     if given.dispersion is not None and not 0 <= given.dispersion < float("inf"):
         raise InputError(f"dispersion is {given.dispersion!r}; give a number >= 0 or None")
-    for name, least in (("max_iter", 1), ("poisson_init_iter", 0)):
+    for name, least in (
+        ("max_iter", 1),
+        ("poisson_init_iter", 0),
+        ("seed", 0),
+        ("most_sets", 1_000),
+    ):
         value = getattr(given, name)
         if not (value >= least and int(value) == value):
             raise InputError(f"{name} is {value!r}; give a whole number >= {least}")

@@ -12,6 +12,7 @@ from crispyx.de.arguments import Running, rules, select
 from crispyx.de.comparison import compare
 from crispyx.de.nb_choices import Choices, choose
 from crispyx.de.nb_test import NegativeBinomialTest
+from crispyx.de.nb_tests import WITHIN_BATCHES
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.errors import InputError
 
@@ -73,6 +74,11 @@ def nb_glm_test(
     min_cells_pert: int = 2,
     layer: str | None = None,
     output_path: str | Path | None = None,
+    test: str = "wald",
+    batch_column: str | None = None,
+    control_genes: Iterable[str] | None = None,
+    seed: int = 0,
+    most_sets: int = 100_000,
 ) -> RankGenesGroupsResult:
     r"""Fit a negative binomial model to the counts of every gene in every comparison.
 
@@ -82,8 +88,10 @@ def nb_glm_test(
         \qquad \log \mu_i = \log s_i + \beta_0 + \beta_1 d_i
 
     with size factors s, d = 1 in the perturbed cells, a dispersion :math:`\alpha` for each gene
-    that is shrunk to its trend over the mean, and Wald's test of :math:`\beta_1 = 0`. Where one arm
-    has no count at all, the likelihood ratio is tested instead. The input must be counts.
+    that is shrunk to its trend over the mean, and a test of :math:`\beta_1 = 0`. By default that is
+    Wald's; where one arm has no count at all, the likelihood ratio is tested instead.
+    ``preset="calibrated"`` keeps its level at single-cell counts, see ``docs/calibration.md``. The
+    input must be counts.
 
     Parameters
     ----------
@@ -197,9 +205,11 @@ def nb_glm_test(
         Never a number: sums are shared between threads, not sent to workers.
     force : bool
         Compute again even when the same result is already there.
-    preset : {"pydeseq2"} or None
-        A set of choices: ``"pydeseq2"`` repeats PyDESeq2's estimates comparison by comparison, see
-        ``docs/nb_glm.md``. An argument that asks for something else is refused.
+    preset : {"calibrated", "pydeseq2"} or None
+        A set of choices, see ``docs/nb_glm.md``. ``"calibrated"``: size factors from totals, one
+        dispersion per gene (at most 50), Firth's fold changes with Fisher's standard errors and the
+        score test. ``"pydeseq2"`` repeats PyDESeq2's estimates comparison by comparison. An
+        argument that asks for something else is refused.
     corr_scope : {"perturbation", "screen"}
         Correct each perturbation's p-values over its genes, or all p-values together.
     min_cells_pert : int
@@ -208,6 +218,22 @@ def nb_glm_test(
         Layer to use instead of X.
     output_path : path or None
         Exact name of the result, instead of ``output_dir`` and ``data_name``.
+    test : {"wald", "lrt", "score", "permutation"}
+        Where p-values come from: Wald's test; the likelihood ratio; the efficient score with its
+        tail by a saddlepoint approximation, doubled, and a guard against more scatter than the
+        model has; the same score among random sets of cells (slow). ``z_score`` is always a normal
+        deviate of the same p.
+    batch_column : str or None
+        obs column of lanes, replicates or days, for ``"score"`` and ``"permutation"``: dispersions
+        shared by all comparisons are fitted with means of every batch, and the test compares within
+        batches. Fold changes and standard errors are over all batches.
+    control_genes : iterable of str or None
+        Genes whose counts follow depth alone; size factors are estimated from them. None takes all.
+    seed : int
+        Of the random sets of ``"permutation"``.
+    most_sets : int
+        Random sets of ``"permutation"``: 1,000, and up to this many for small p; the smallest p is
+        2 / (1 + ``most_sets``).
 
     Returns
     -------
@@ -260,9 +286,14 @@ def nb_glm_test(
             poisson_init_iter=poisson_init_iter,
             se_method=se_method,
             cook_filter=bool(cook_filter),
+            test=test,
+            seed=seed,
+            most_sets=most_sets,
         ),
         preset,
     )
+    if batch_column is not None:
+        _require_a_test_within_batches(choices)
     if freeze_control:
         _require_what_freezing_needs(choices, use_control_cache)
     return compare(
@@ -271,6 +302,7 @@ def nb_glm_test(
             choices,
             preset,
             size_factors,
+            None if control_genes is None else tuple(control_genes),
             float(min_total_count),
             lfc_base == "log2",
             use_control_cache and freeze_control is not False,
@@ -287,6 +319,7 @@ def nb_glm_test(
             gene_name_column,
             perturbations,
             layer,
+            batch_column,
         ),
         rules(
             (min_pct_ctrl, min_pct_pert, min_pct_both),
@@ -327,3 +360,17 @@ def _require_what_freezing_needs(choices: Choices, use_control_cache: bool) -> N
             f"freeze_control=True needs {' and '.join(missing)}; leave freeze_control=None: it "
             "never changes a number"
         )
+
+
+def _require_a_test_within_batches(choices: Choices) -> None:
+    if choices.test not in WITHIN_BATCHES:
+        raise InputError(
+            f"batch_column= needs a test within batches, test='score' or 'permutation' or "
+            f"preset='calibrated'; test is {choices.test!r}"
+        )
+    for name, is_global in (
+        ("dispersion_scope", choices.shares_dispersion),
+        ("size_factor_scope", choices.size_factor_scope == "global"),
+    ):
+        if not is_global:
+            raise InputError(f"batch_column= needs {name}='global'; it is 'per_comparison'")

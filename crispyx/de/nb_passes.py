@@ -33,6 +33,7 @@ from crispyx.de.nb_stages import (
     fit_shrinkage,
     genewise_fit,
 )
+from crispyx.de.nb_tests import Strata
 from crispyx.settings import Engine
 
 Tile = dict[str, np.ndarray]
@@ -54,6 +55,7 @@ COLUMNS: Mapping[str, Column] = {
             "dispersion",
             "dispersion_raw",
             "dispersion_trend",
+            "log_pvalue",
         )
     },
     **{name: Column(np.float32, name) for name in ("converged", "iterations", "pts", "pts_rest")},
@@ -66,6 +68,7 @@ FIT_FIELDS = {
     "logfoldchange_raw_ln": "log_fold_change",
     "z_score": "statistic",
     "pvalue": "pvalue",
+    "log_pvalue": "log_pvalue",
     "intercept": "intercept",
     "standard_error_ln": "standard_error",
     "dispersion": "dispersion",
@@ -121,6 +124,14 @@ class Passes:
     def _counts(self, block: CompressedBlock) -> Counts:
         return Counts.of_block(block, self.cells.membership, self.cells.table, self.n_threads)
 
+    def _arms(self, block: CompressedBlock, counts: Counts) -> Strata:
+        """Return the block by group and batch; by group alone without batches."""
+        if self.cells.batches is None:
+            return Strata(counts)
+        membership, table = self.cells.arms
+        arms = Counts.of_block(block, membership, table, self.n_threads)
+        return Strata(arms, len(self.cells.batches.names))
+
     def _genewise(self, counts: Counts) -> GenewiseFit:
         return genewise_fit(counts, self.chosen, self.engine, self.n_threads)
 
@@ -128,14 +139,15 @@ class Passes:
         """Return the tile of the first pass (n_fits, n_genes)."""
         counts = self._counts(block)
         if self._at_once:
-            fits = [self._genewise(counts)]
+            fits = [self._genewise(self._arms(block, counts).counts)]
         else:
             fits = [self._genewise(part) for _, part in self.cells.parts(counts)]
         return {name: np.concatenate([getattr(fit, name) for fit in fits]) for name in GENEWISE}
 
     def shrinkage(self, store: TileStore) -> list[Shrinkage]:
         """Return trend and prior of every fit, from the tiles of the first pass."""
-        n_cells = self.cells.table.n_cells
+        table = self.cells.table if self.cells.batches is None else self.cells.arms[1]
+        n_cells = table.n_cells
         found = []
         for fit, groups in enumerate(self.chosen.fits(len(n_cells))):
             alpha, mean = (store.rows(name, fit, fit + 1) for name in GENEWISE)
@@ -163,8 +175,9 @@ class Passes:
         if store is not None:
             kept = GenewiseFit(*(store.columns(name, block.start, block.stop) for name in GENEWISE))
         fitted = None
+        strata = self._arms(block, counts)
         if self._at_once:
-            fitted = self._fitted(counts, kept, shrinkage)
+            fitted = self._fitted(strata.counts, kept, shrinkage)
         totals = _totals(counts)
         for rows, part in self.cells.parts(counts):
             own = shrinkage
@@ -176,7 +189,8 @@ class Passes:
                 dispersions = {name: np.broadcast_to(t, shape)[rows] for name, t in fitted.items()}
                 if not self.chosen.shares_dispersion:
                     own = shrinkage[rows]
-            for name, table in self._test(part, dispersions, totals, own).items():
+            within = None if self.cells.batches is None else strata
+            for name, table in self._test(part, dispersions, totals, own, within).items():
                 tile[name][rows] = table
         return tile
 
@@ -196,7 +210,12 @@ class Passes:
         }
 
     def _test(
-        self, counts: Counts, dispersions: Tile, totals: np.ndarray, shrinkage: list[Shrinkage]
+        self,
+        counts: Counts,
+        dispersions: Tile,
+        totals: np.ndarray,
+        shrinkage: list[Shrinkage],
+        strata: Strata | None,
     ) -> Tile:
         """Test the perturbations of a part; ``reference.nb_glm`` has the order of the cases."""
         control, perturbed = _arms(counts, self.engine, self.n_threads)
@@ -208,7 +227,9 @@ class Passes:
         few = ~untested & ~absent & (n_expressing < self.limits.min_cells_expressed)
         left_out = untested | absent | few
         alpha = np.where(left_out, np.nan, dispersions["dispersion"])
-        found = compared_block(counts, alpha, shrinkage, self.chosen, self.engine, self.n_threads)
+        found = compared_block(
+            counts, alpha, shrinkage, self.chosen, self.engine, self.n_threads, strata
+        )
         found["dispersion"] = np.where(left_out, dispersions["dispersion"], found["dispersion"])
         for name, table in found.items():
             if name != "dispersion":

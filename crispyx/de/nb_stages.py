@@ -25,8 +25,9 @@ from crispyx._stats.dispersion import (
 from crispyx._stats.dispersion_trend import DispersionTrend, fit_trend
 from crispyx._stats.nb_coefficients import Coefficients, Fitting, Start, fit_coefficients
 from crispyx._stats.nb_likelihood import Counts
+from crispyx._stats.permutation_test import MOST_SETS
 from crispyx._stats.wald import wald_tests
-from crispyx.de.nb_tests import Strata, Test, null_tests
+from crispyx.de.nb_tests import Strata, Test, log_pvalues, null_tests
 from crispyx.settings import Engine
 
 HIGHEST_LIKELIHOOD = Fitting(False, "poisson", 0.0, 25, 1e-6, False)
@@ -59,7 +60,7 @@ class Estimators:
         Estimated dispersions are not taken above it.
     test : {"wald", "lrt", "score", "permutation"}
         Where p-values come from.
-    seed : int
+    seed, most_sets : int
         Of the permutation test.
     """
 
@@ -75,6 +76,7 @@ class Estimators:
     largest: float = np.inf
     test: Test = "wald"
     seed: int = 0
+    most_sets: int = MOST_SETS
 
     def fits(self, n_groups: int) -> list[list[int]]:
         """Return the groups of every fit of dispersions."""
@@ -247,8 +249,8 @@ def compared_block(
     Returns
     -------
     dict of numpy.ndarray (n_groups - 1, n_genes) float64
-        log_fold_change, intercept, standard_error (natural log), statistic, pvalue, iterations,
-        converged, status and the dispersion in use.
+        log_fold_change, intercept, standard_error (natural log), statistic, pvalue, log_pvalue,
+        iterations, converged, status and the dispersion in use.
     """
     robust = chosen.se_method == "robust"
     fits = fit_coefficients(counts, alpha, chosen.fitting, engine, n_threads, with_fills=robust)
@@ -267,7 +269,14 @@ def compared_block(
     if chosen.test != "wald":
         blocks = strata or Strata(counts)
         statistic, pvalue = null_tests(
-            blocks, alpha, fits, chosen.test, chosen.seed, engine, n_threads
+            blocks,
+            alpha,
+            fits,
+            chosen.test,
+            chosen.seed,
+            chosen.most_sets,
+            engine,
+            n_threads,
         )
     fitted = np.isfinite(fits.intercept)
     status = np.where(silent & np.isfinite(fits.silent_z), SILENT_ARM, TESTED)
@@ -278,6 +287,7 @@ def compared_block(
         "standard_error": tests.standard_error,
         "statistic": statistic,
         "pvalue": pvalue,
+        "log_pvalue": np.empty(alpha.shape),
         "iterations": np.where(fitted, fits.iterations, np.nan),
         "converged": np.where(fitted, fits.converged, np.nan),
         "status": np.where(fitted, status, ALL_ZERO).astype(float),
@@ -286,6 +296,7 @@ def compared_block(
     if chosen.cook_filter:
         for pair in outlying_pairs(counts, alpha, fits, chosen.fitting.min_mu, engine, n_threads):
             _judge(tile, pair, shrinkage, chosen, engine)
+    tile["log_pvalue"] = np.where(np.isnan(tile["pvalue"]), np.nan, log_pvalues(tile["statistic"]))
     return tile
 
 

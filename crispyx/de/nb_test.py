@@ -24,7 +24,7 @@ from crispyx._run.budget import working_memory
 from crispyx._run.sampling import Sampler
 from crispyx._stats.dispersion import largest_dispersion
 from crispyx.de.comparison import Comparison, Method
-from crispyx.de.nb_cells import require_size_factors, screen_cells
+from crispyx.de.nb_cells import chosen_genes, require_size_factors, screen_cells
 from crispyx.de.nb_choices import Choices
 from crispyx.de.nb_passes import COLUMNS, FIELDS, GENEWISE, Passes
 from crispyx.de.nb_stages import ALL_ZERO, FEW_EXPRESSING, NOT_CONVERGED, UNTESTED, Shrinkage
@@ -34,6 +34,7 @@ BYTES_PER_VALUE = 40  # a non-zero of a block: read, grouped with its rank, once
 BYTES_PER_PAIR = 500  # of one gene and one perturbation: fits, sums, and tiles that wait
 WIDE_TILE = 128_000_000  # bytes of a block of comparisons that are fitted one at a time
 STATUS = ("tested", "untested", "few_expressing", "all_zero", "silent_arm", "not_converged")
+CAPPED_SHARE = 0.25  # of the tested genes, from which a cap is worth a warning
 _SAMPLING_SECONDS = 0.02
 _log = logging.getLogger("crispyx.de")
 
@@ -50,6 +51,8 @@ class NegativeBinomialTest(Method):
         What was asked for.
     size_factors : array_like (n_cells,) or None
         The caller's.
+    control_genes : tuple of str or None
+        Genes to estimate them from.
     min_total_count : float
         Smallest total of a gene.
     in_log2 : bool
@@ -67,6 +70,7 @@ class NegativeBinomialTest(Method):
     choices: Choices
     preset: str | None
     size_factors: Any
+    control_genes: tuple[str, ...] | None
     min_total_count: float
     in_log2: bool
     shares_control: bool
@@ -86,6 +90,7 @@ class NegativeBinomialTest(Method):
         return {
             **asdict(self.choices),
             "size_factors": given,
+            "control_genes": self.control_genes,
             "min_total_count": self.min_total_count,
             "lfc_base": "log2" if self.in_log2 else "ln",
             "profiling": self.profiles,
@@ -101,6 +106,17 @@ class NegativeBinomialTest(Method):
             )
         if self.size_factors is not None:
             require_size_factors(self.size_factors, source, screen.membership.used_cells)
+        if self.control_genes is not None:
+            self._refuse_control_genes_in_vain()
+            chosen_genes(self.control_genes, screen.genes, source.where)
+
+    def _refuse_control_genes_in_vain(self) -> None:
+        if self.size_factors is not None:
+            raise InputError("size_factors= is given and control_genes= would estimate them")
+        if self.choices.size_factor_scope == "per_comparison":
+            raise InputError(
+                "control_genes= needs size_factor_scope='global'; it is 'per_comparison'"
+            )
 
     def run(self, comparison: Comparison) -> None:
         """Pass over the genes twice, or once without a trend, and write the result."""
@@ -131,7 +147,12 @@ class NegativeBinomialTest(Method):
             given = None
             if self.size_factors is not None:
                 given = np.asarray(self.size_factors, dtype=np.float64)
-            cells = screen_cells(comparison, stream, plan, self.choices, given, self.shares_control)
+            genes = None
+            if self.control_genes is not None:
+                genes = chosen_genes(self.control_genes, comparison.screen.genes, source.where)
+            cells = screen_cells(
+                comparison, stream, plan, self.choices, given, genes, self.shares_control
+            )
             passes = Passes(
                 cells,
                 self.choices.estimators(),
@@ -211,6 +232,8 @@ class NegativeBinomialTest(Method):
             "dispersion_scope": "global" if choices.shares_dispersion else "per_comparison",
             "min_mu": choices.clamp,
             "se_method": choices.se_method,
+            "test": choices.test,
+            "batch_column": comparison.batches.column if comparison.batches else "none",
             "de_filter": {
                 **asdict(limits.thresholds),
                 "min_cells_expressed": limits.min_cells_expressed,
@@ -256,7 +279,8 @@ def _warn(store: TileStore, passes: Passes, choices: Choices) -> None:
         n_unfinished += int(np.count_nonzero(row("status") == NOT_CONVERGED))
         cells = n_cells.sum() if choices.shares_dispersion else n_cells[0] + n_cells[k + 1]
         if choices.dispersion is None:
-            bound |= fitted & (row("dispersion") >= (1 - 1e-6) * largest_dispersion(int(cells)))
+            most = min(largest_dispersion(int(cells)), choices.largest)
+            bound |= fitted & (row("dispersion") >= (1 - 1e-6) * most)
         if choices.clamp > 0:
             below = np.minimum(row("logfoldchange_raw_ln"), 0) + row("intercept")
             low |= fitted & (below < np.log(choices.clamp))
@@ -269,7 +293,15 @@ def _warn(store: TileStore, passes: Passes, choices: Choices) -> None:
             "pass optimization_method='lbfgsb' (the default) or min_mu=0 for the maximum of the "
             "likelihood"
         )
-    if bound.any():
+    if np.isfinite(choices.largest):
+        if bound.sum() > CAPPED_SHARE * tested.sum():
+            say(
+                f"{bound.sum()} of {tested.sum()} tested genes have a dispersion at its cap of "
+                f"{choices.largest:g}: the counts scatter more than the model allows, as after "
+                "amplification, or they are very few. The score test divides by the scatter it "
+                "finds; standard errors do not"
+            )
+    elif bound.any():
         say(
             f"{bound.sum()} of {tested.sum()} tested genes have a dispersion at its upper bound, "
             "the larger of 10 and the number of cells: their counts hardly tell a dispersion, and "

@@ -46,6 +46,7 @@ def null_tests(
     fits: Coefficients,
     test: Test,
     seed: int,
+    most_sets: int,
     engine: Engine,
     n_threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +62,8 @@ def null_tests(
         Say what was fitted, and give z its sign where there are no batches.
     test : {"lrt", "score", "permutation"}
         The likelihood ratio knows no batches.
-    seed : int
-        Of the random sets of the permutation test.
+    seed, most_sets : int
+        Of the permutation test.
     engine : {"compiled", "reference"}
         Which definition runs.
     n_threads : int
@@ -76,7 +77,7 @@ def null_tests(
         z = score_tests(strata.counts, alpha, strata.n_batches, engine, n_threads).root
     if test == "permutation":
         pvalue = permutation_pvalues(
-            strata.counts, alpha, strata.n_batches, seed, engine, n_threads
+            strata.counts, alpha, strata.n_batches, seed, engine, n_threads, most_sets
         )
         z = np.copysign(-ndtri(pvalue / 2), z)
     else:

@@ -36,7 +36,9 @@ def test_compiled_tests_are_the_defined_ones(n_batches: int) -> None:
     n_groups = counts.table.n_groups // n_batches
     alpha = np.exp(np.random.default_rng(0).normal(-1, 1.5, (n_groups - 1, 14)))
     alpha[1, 5] = np.nan
-    compiled, defined = (score_tests(counts, alpha, n_batches, e) for e in ("compiled", "reference"))
+    compiled, defined = (
+        score_tests(counts, alpha, n_batches, e) for e in ("compiled", "reference")
+    )
     # Node sums have about 13 digits; a root near its normal limit loses half of the rest.
     assert_same(compiled, defined, 1e-8)
     assert np.isnan(compiled.root[1, 5])

@@ -50,7 +50,9 @@ CASES = {
     "likelihood ratio": replace(EVERY_GENE, test="lrt"),
     "score": replace(EVERY_GENE, test="score"),
     "calibrated": without_filters(CALIBRATED),
-    "calibrated, permuted": replace(without_filters(CALIBRATED), test="permutation", seed=5),
+    "calibrated, permuted": replace(
+        without_filters(CALIBRATED), test="permutation", seed=5, most_sets=2_000
+    ),
     "calibrated, Wald": replace(without_filters(CALIBRATED), test="wald"),
     "small dispersions": replace(EVERY_GENE, largest_dispersion=0.2),
     "pydeseq2": LITERAL,
@@ -80,6 +82,7 @@ def estimators(options: NBOptions) -> Estimators:
         largest=options.largest_dispersion,
         test=options.test,
         seed=options.seed,
+        most_sets=options.most_sets,
     )
 
 
