@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         read_h5ad_ondisk,
         resolve_data_path,
     )
-    from crispyx.de import RankGenesGroupsResult, t_test, wilcoxon_test
+    from crispyx.de import RankGenesGroupsResult, nb_glm_test, t_test, wilcoxon_test
     from crispyx.plotting import (
         materialize_rank_genes_groups,
         plot_ma,
@@ -89,6 +89,7 @@ _HOME = {
     "read_h5ad_ondisk": "data",
     "resolve_data_path": "data",
     "RankGenesGroupsResult": "de",
+    "nb_glm_test": "de",
     "t_test": "de",
     "wilcoxon_test": "de",
     "materialize_rank_genes_groups": "plotting",
@@ -123,6 +124,7 @@ __all__ = [
     "load_obs",
     "load_var",
     "materialize_rank_genes_groups",
+    "nb_glm_test",
     "normalize_total_log1p",
     "pb",
     "pl",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crispyx._io.compressed import joined
 from crispyx._io.source import MatrixSource
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._stats.size_factors import (
@@ -15,8 +16,10 @@ from crispyx._stats.size_factors import (
     cell_size_factors,
     gene_sums,
     scaled,
+    size_factors,
 )
 from crispyx.errors import InputError
+from crispyx.settings import Engine
 
 
 def stream_size_factors(
@@ -27,6 +30,7 @@ def stream_size_factors(
     scale: bool,
     control_genes: np.ndarray | None = None,
     scratch_dir: Path | None = None,
+    engine: Engine = "compiled",
     n_threads: int = 1,
 ) -> np.ndarray:
     """Return the size factor of every used cell, in two passes over the cells.
@@ -45,45 +49,47 @@ def stream_size_factors(
         Genes whose counts follow depth alone; None takes all.
     scratch_dir : pathlib.Path or None
         Where a CSC matrix is turned around; None is memory.
+    engine : {"compiled", "reference"}
+        Which definition runs; "reference" holds all cells densely.
     n_threads : int
         Threads of the kernels.
 
     Returns
     -------
     numpy.ndarray (n_cells,) float64
-        NaN for cells that do not take part.
+        NaN for cells that do not take part, or have no count of a usable gene.
 
     Raises
     ------
     InputError
-        An unknown method, no gene that all cells express ("deseq2"), or a cell without a count of
-        a usable gene.
+        An unknown method, or no gene that all cells express ("deseq2").
     """
-    if method not in METHODS:
-        raise InputError(f"size_factor_method is {method!r}; choose one of {METHODS}")
+    require_method(method)
 
     def blocks() -> Iterator[CompressedBlock]:
         for block in source.row_blocks(scratch_dir=scratch_dir):
-            yield _cells_of(block, used_cells[block.start : block.stop])
+            yield cells_of(block, used_cells[block.start : block.stop])
 
+    found = np.full(source.shape[0], np.nan)
+    if engine == "reference":
+        everything = joined(list(blocks()))
+        found[used_cells] = size_factors(
+            everything, source.shape[1], method, scale=scale, engine=engine
+        )
+        return found
     means = gene_sums(blocks(), source.shape[1]).log_means(method, control_genes)
     parts = [cell_size_factors(block, means, method, n_threads) for block in blocks()]
-    found = np.full(source.shape[0], np.nan)
     found[used_cells] = np.concatenate(parts) if parts else []
-    empty = used_cells & ~np.isfinite(found)
-    if empty.any():
-        first = source.obs.index[int(np.flatnonzero(empty)[0])]
-        raise InputError(
-            f"{int(empty.sum())} cells of {source.where} have no count that "
-            f"size_factor_method={method!r} can use (first: {first!r}); remove cells of so few "
-            "counts (cx.pp.qc_summary), or give size_factors="
-        )
-    if scale or method == "poscounts":
-        found[used_cells] = scaled(found[used_cells])
-    return found
+    return scaled(found) if scale or method == "poscounts" else found
 
 
-def _cells_of(block: CompressedBlock, used: np.ndarray) -> CompressedBlock:
+def require_method(method: str) -> None:
+    """Raise InputError for a method of size factors that does not exist."""
+    if method not in METHODS:
+        raise InputError(f"size_factor_method is {method!r}; choose one of {METHODS}")
+
+
+def cells_of(block: CompressedBlock, used: np.ndarray) -> CompressedBlock:
     """Return the used cells of a block; positions within the matrix are lost."""
     if used.all():
         return block

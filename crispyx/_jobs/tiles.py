@@ -76,6 +76,19 @@ class TileStore:
             self.remove()
         return self.done
 
+    def is_complete(self) -> bool:
+        """Tell whether an earlier run left all units.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint belongs to other parameters or another input.
+        """
+        state = self._checkpoint.load()
+        if state is None or state["units"] * state["width"] < self.n_genes:
+            return False
+        return table_places(self.work_path, self.fields, (self.n_groups, self.n_genes)) is not None
+
     def append(self, tile: Mapping[str, np.ndarray]) -> None:
         """Add the tile of the next unit, and note the progress when that is due."""
         begun = self.work_path
@@ -115,6 +128,16 @@ class TileStore:
             if n_read == 0:
                 raise OSError(f"{str(self.work_path)!r} ends before its tables do")
             rest, place = rest[n_read:], place + n_read
+        return table
+
+    def columns(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return genes ``start`` to ``stop`` of one field, all rows (n_rows, stop - start)."""
+        assert self._file is not None
+        kind = self.fields[name]
+        table = np.empty((self.n_groups, stop - start), dtype=kind)
+        for row in range(self.n_groups):
+            place = self._places[name] + (row * self.n_genes + start) * kind.itemsize
+            table[row] = np.frombuffer(os.pread(self._file, table[row].nbytes, place), dtype=kind)
         return table
 
     def close(self) -> None:

@@ -14,3 +14,15 @@ def fill_ranked_runs(
     out_ranks: np.ndarray,
     n_threads: int,
 ) -> None: ...
+def fill_pair_runs(
+    values: np.ndarray,
+    ranks: np.ndarray,
+    run_ptr: np.ndarray,
+    group: int,
+    new_ranks: np.ndarray,
+    n_control: int,
+    pair_ptr: np.ndarray,
+    out_values: np.ndarray,
+    out_ranks: np.ndarray,
+    n_threads: int,
+) -> None: ...

@@ -38,3 +38,30 @@ def fill_ranked_runs(
                     cursor[t, k] = slot + 1
                     out_values[slot] = values[j]
                     out_ranks[slot] = member_ranks[m]
+
+
+def fill_pair_runs(
+    const value_t[::1] values,     # IN (nnz,)
+    const int[::1] ranks,          # IN (nnz,)
+    const int64[:, ::1] run_ptr,   # IN (n_genes, n_groups + 1)
+    int64 group,
+    const int[::1] new_ranks,      # IN (n_control + n_perturbed,), by group and rank
+    int64 n_control,
+    const int64[:, ::1] pair_ptr,  # IN (n_genes, 3), absolute
+    value_t[::1] out_values,       # OUT (pair_ptr[-1, -1],)
+    int[::1] out_ranks,            # OUT (pair_ptr[-1, -1],)
+    int n_threads,
+):
+    """Copy the counts of group 0 and of one other group, ranked anew."""
+    cdef Py_ssize_t g, j, slot
+    with nogil:
+        for g in prange(run_ptr.shape[0], schedule="static", num_threads=n_threads):
+            slot = pair_ptr[g, 0]
+            for j in range(run_ptr[g, 0], run_ptr[g, 1]):
+                out_values[slot] = values[j]
+                out_ranks[slot] = new_ranks[ranks[j]]
+                slot = slot + 1
+            for j in range(run_ptr[g, group], run_ptr[g, group + 1]):
+                out_values[slot] = values[j]
+                out_ranks[slot] = new_ranks[n_control + ranks[j]]
+                slot = slot + 1

@@ -50,7 +50,7 @@ class NormalizedMoments:
         """Return the mean over the cells of some groups (n_genes,)."""
         used = [k for k in groups if self.table.n_cells[k] > 0]
         n = self.table.n_cells[used].astype(float)
-        return n @ self.mean[used] / n.sum()
+        return _added(n, self.mean[used]) / n.sum()
 
 
 def normalized_moments(counts: Counts, engine: Engine, n_threads: int = 1) -> NormalizedMoments:
@@ -157,8 +157,8 @@ def within_group_moments(
         used = [k for k in members if table.n_cells[k] > 1]
         n = table.n_cells[used].astype(float)
         mean, squares = moments.mean[used], moments.squares[used]
-        excess = (n / (n - 1)) @ squares - (n * table.mean_inverse[used]) @ mean
-        scale = n @ mean**2
+        excess = _added(n / (n - 1), squares) - _added(n * table.mean_inverse[used], mean)
+        scale = _added(n, mean**2)
         with np.errstate(divide="ignore", invalid="ignore"):
             bounded = np.where(scale > 0, np.clip(excess / scale, SMALLEST, upper), SMALLEST)
         present = np.nansum(moments.mean[members], axis=0) > 0
@@ -286,6 +286,13 @@ def _fit(
         n_threads,
     )
     return out
+
+
+def _added(weights: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return the weighted sum of rows (n_genes,), added in their order whatever their length."""
+    if not len(table):
+        return np.zeros(table.shape[1])
+    return np.cumsum(weights[:, None] * table, axis=0)[-1]
 
 
 def _fit_arms(counts: Counts, gene: int, fit: int, shared: bool):  # type: ignore[no-untyped-def]

@@ -90,6 +90,29 @@ class CellTable:
         """Return the size factors of a group by rank (n_cells,)."""
         return self.size_factors[self.cell_ptr[k] : self.cell_ptr[k + 1]]
 
+    def pair(self, k: int) -> CellTable:
+        """Return group 0 and group ``k`` alone, at the same nodes, their cells given by rank."""
+        cells, suffixes, prefixes = (
+            np.concatenate([np.arange(ptr[j], ptr[j + 1]) for j in (0, k)])
+            for ptr in (
+                self.cell_ptr,
+                self.suffix_ptr,
+                self.cell_ptr + np.arange(self.n_groups + 1),
+            )
+        )
+        n_suffixes = np.diff(self.suffix_ptr)
+        return CellTable(
+            np.concatenate([[0], np.cumsum(self.n_cells[[0, k]])]),
+            np.concatenate([np.arange(n, dtype=np.int32) for n in self.n_cells[[0, k]]]),
+            self.size_factors[cells],
+            self.rows[cells],
+            np.concatenate([[0], np.cumsum(n_suffixes[[0, k]])]),
+            self.suffix[suffixes],
+            self.node_s[[0, k]],
+            self.node_log[[0, k]],
+            self.prefix_log[prefixes],
+        )
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -167,6 +190,39 @@ class Counts:
         run_ptr = np.concatenate([[0], np.cumsum([len(at) for at in places])])
         values = np.concatenate([y[y != 0] for y, _ in arms]).astype(np.float64)
         return cls(values, np.concatenate(ranks), run_ptr[None].astype(np.int64), table)
+
+    def pair(self, k: int, table: CellTable, n_threads: int = 1) -> Counts:
+        """Return group 0 and group ``k`` alone.
+
+        Parameters
+        ----------
+        k : int
+            The other group.
+        table : CellTable
+            Cells of both, given in the order of their ranks here, such as ``self.table.pair(k)``.
+        n_threads : int
+            Threads of the kernel.
+        """
+        lengths = self.run_ptr[:, [1, k + 1]] - self.run_ptr[:, [0, k]]
+        run_ptr = np.zeros((self.n_genes, 3), dtype=np.int64)
+        np.cumsum(lengths, axis=1, out=run_ptr[:, 1:])
+        ends = np.cumsum(run_ptr[:, -1])
+        run_ptr[1:] += ends[:-1, None]
+        size = int(ends[-1]) if len(ends) else 0
+        values, ranks = np.empty(size, dtype=self.values.dtype), np.empty(size, dtype=np.int32)
+        ranked_counts.fill_pair_runs(
+            self.values,
+            self.ranks,
+            self.run_ptr,
+            k,
+            table.rank,
+            int(self.table.n_cells[0]),
+            run_ptr,
+            values,
+            ranks,
+            n_threads,
+        )
+        return Counts(values, ranks, run_ptr, table)
 
     @property
     def n_genes(self) -> int:

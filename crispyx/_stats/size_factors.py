@@ -6,7 +6,7 @@ Reference: ``reference.size_factors``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,27 @@ class GeneSums:
     totals: np.ndarray
     n_expressing: np.ndarray
     n_cells: int
+
+    @classmethod
+    def of_nothing(cls, n_genes: int) -> GeneSums:
+        """Return the sums over no cell."""
+        sums = np.zeros((2, n_genes))
+        return cls(sums[0], sums[1], np.zeros(n_genes, dtype=np.int64), 0)
+
+    def add(self, block: CompressedBlock) -> GeneSums:
+        """Add the cells of a block, stored cell by cell, in place; return the sums with them."""
+        kernel.add_gene_sums(
+            block.values, block.minor, self.log_sums, self.totals, self.n_expressing
+        )
+        return replace(self, n_cells=self.n_cells + block.n_major)
+
+    def __add__(self, other: GeneSums) -> GeneSums:
+        return GeneSums(
+            self.log_sums + other.log_sums,
+            self.totals + other.totals,
+            self.n_expressing + other.n_expressing,
+            self.n_cells + other.n_cells,
+        )
 
     def log_means(self, method: SizeFactorMethod, among: np.ndarray | None = None) -> np.ndarray:
         """Return the log mean a cell's counts are divided by (n_genes,), NaN to leave a gene out.
@@ -93,12 +114,10 @@ def gene_sums(blocks: Iterable[CompressedBlock], n_genes: int) -> GeneSums:
     n_genes : int
         Number of genes.
     """
-    log_sums, totals = np.zeros((2, n_genes))
-    n_expressing, n_cells = np.zeros(n_genes, dtype=np.int64), 0
+    sums = GeneSums.of_nothing(n_genes)
     for block in blocks:
-        kernel.add_gene_sums(block.values, block.minor, log_sums, totals, n_expressing)
-        n_cells += block.n_major
-    return GeneSums(log_sums, totals, n_expressing, n_cells)
+        sums = sums.add(block)
+    return sums
 
 
 def cell_size_factors(

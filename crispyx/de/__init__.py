@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crispyx.de.concordance import guide_concordance
+from crispyx.de.nb_glm import nb_glm_test
 from crispyx.de.rank_genes_groups import rank_genes_groups
 from crispyx.de.results import DifferentialExpressionResult, RankGenesGroupsResult
 from crispyx.de.storage import load_result
@@ -14,6 +15,7 @@ __all__ = [
     "RankGenesGroupsResult",
     "guide_concordance",
     "load_result",
+    "nb_glm_test",
     "rank_genes_groups",
     "t_test",
     "wilcoxon_test",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,88 +11,112 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from crispyx._io.genes import GeneStream
 from crispyx._io.paths import check_output_name, prepare_output, resolve_output_path
 from crispyx._io.scanpy_format import require_room
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.batches import Batches, read_batches
 from crispyx._jobs.checkpoint import Checkpoint
-from crispyx._jobs.driver import run_units
 from crispyx._jobs.outputs import can_reuse
-from crispyx._jobs.plan import BYTES_PER_GROUPED, plan_genes
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.screen import Screen, resolve_screen
 from crispyx._jobs.tiles import TileStore
-from crispyx._kernels.layout import GroupedGenes
 from crispyx._run.fingerprint import fingerprint
 from crispyx._run.lock import writer_lock
 from crispyx._run.threads import resolve_threads
-from crispyx._stats.expression_filter import ExpressionThresholds, tested_pairs
-from crispyx._stats.moments import Arm, comparison_arms
-from crispyx._stats.multiple_testing import CORRECTIONS, SCOPES, Correction, Scope, adjust
-from crispyx._stats.van_elteren import SIDES, Alternative
-from crispyx._stats.welch import log_fold_changes
+from crispyx._stats.multiple_testing import adjust
+from crispyx.de.arguments import Rules, Running, Selection
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.storage import load_result
-from crispyx.errors import CrispyxWarning, InputError, InputTypeError
+from crispyx.errors import CrispyxWarning, InputError
 from crispyx.settings import Engine, settings
 
-BYTES_PER_BATCH = 48  # of one gene and one perturbation: runs, statistics and moments of a batch
-BYTES_PER_COPY = 8  # of a non-zero that stands in its group and in its batch's
-
-Tile = dict[str, np.ndarray]
-
 
 @dataclass(frozen=True)
-class Selection:
-    """Which cells and genes are compared."""
+class Comparison:
+    """Everything a test is given: the opened screen, what to test, and where the result goes."""
 
-    perturbation_column: str
-    control_label: str | None
-    gene_name_column: str | None
-    perturbations: tuple[str, ...] | None
-    layer: str | None
-    batch_column: str | None = None
+    source: MatrixSource
+    screen: Screen
+    batches: Batches | None
+    limits: Rules
+    running: Running
+    output: Path
+    identity: Mapping[str, Any]
+    engine: Engine
+    n_threads: int
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Perturbations and genes."""
+        return len(self.screen.groups), self.source.shape[1]
 
-@dataclass(frozen=True)
-class Rules:
-    """What is tested and how p-values are corrected."""
+    def store(
+        self,
+        fields: Mapping[str, np.dtype],
+        width: int,
+        *,
+        part: str = "",
+        n_rows: int | None = None,
+    ) -> TileStore:
+        """Return a store of tiles beside the output.
 
-    thresholds: ExpressionThresholds
-    min_cells_expressed: int
-    min_cells_pert: int
-    corr_method: Correction
-    corr_scope: Scope
+        Parameters
+        ----------
+        fields : mapping of str to numpy.dtype
+            Arrays of a tile.
+        width : int
+            Genes of a block.
+        part : str
+            Name of an earlier pass, whose tiles are no result.
+        n_rows : int or None
+            Rows of its tables; None takes one for each perturbation.
+        """
+        n_groups, n_genes = self.shape
+        output = self.output.with_name(f"{self.output.name}.{part}") if part else self.output
+        checkpoint = Checkpoint(
+            output, self.identity, -(-n_genes // width), self.running.checkpoint_interval
+        )
+        return TileStore(output, fields, (n_rows or n_groups, n_genes), width, checkpoint)
 
-
-@dataclass(frozen=True)
-class Running:
-    """How the work is done and where it goes: never a number."""
-
-    output_path: Path | None
-    output_dir: Path | None
-    data_name: str | None
-    width: int | None
-    cell_chunk_size: int | None
-    n_jobs: int | None
-    memory_limit_gb: float | None
-    checkpoint_interval: int | None
-    resume: bool
-    force: bool
-    scanpy_format: bool
-    show: bool | None
+    def write(
+        self, store: TileStore, columns: Mapping[str, Column], uns: Mapping[str, Any]
+    ) -> None:
+        """Write the complete result, with adjusted p-values and what all results note."""
+        limits = self.limits
+        layers = dict(columns)
+        x = layers.pop("X")
+        correct = partial(
+            adjust,
+            method=limits.corr_method,
+            scope=limits.corr_scope,
+            engine=self.engine,
+            n_threads=self.n_threads,
+        )
+        layers["pvalue_adj"] = Column(
+            np.float64, "pvalue", correct, all_rows=limits.corr_scope == "screen"
+        )
+        notes = {
+            "control_label": self.screen.control_label,
+            "perturbation_column": self.screen.perturbation_column,
+            "pvalue_correction": limits.corr_method,
+            "pvalue_correction_scope": limits.corr_scope,
+        }
+        write_result(
+            self.output,
+            store,
+            self.screen,
+            x=x,
+            layers=layers,
+            uns={**notes, **uns},
+            fingerprint=self.identity,
+            scanpy_key="rank_genes_groups" if self.running.scanpy_format else None,
+        )
 
 
 class Method(Protocol):
-    """A test: what it is called, what it writes, and one block of it.
-
-    ``min_cells_batch`` is the number of cells of both arms that a batch must have to take part.
-    """
+    """A test: what it is called, what it writes, and how it runs."""
 
     name: str
-    min_cells_batch: int
-    takes_variance: bool
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -102,118 +126,11 @@ class Method(Protocol):
     def columns(self) -> Mapping[str, Column]:
         """Tables of the result, ``"X"`` and layers, but for the adjusted p-values."""
 
-    def prepare(self, stream: GeneStream) -> None:
-        """Look at the data before the first block."""
+    def check(self, source: MatrixSource, screen: Screen) -> None:
+        """Refuse what the test cannot be asked, before anything is read or written."""
 
-    def test(
-        self,
-        block: GroupedGenes,
-        batches: Sequence[GroupedGenes],
-        arms: tuple[Arm, Arm],
-        engine: Engine,
-        n_threads: int,
-    ) -> Tile:
-        """Return effect_size, z_score, pvalue and fields of its own (n_groups, n_genes).
-
-        ``batches`` holds the cells of each batch, and nothing when batches are not asked for.
-        """
-
-    def finish(self, stream: GeneStream, store: TileStore) -> None:
-        """Warn about what only the whole matrix, or the whole result, shows."""
-
-
-def select(
-    perturbation_column: str | None,
-    groupby: str | None,
-    control_label: str | None,
-    reference: str | None,
-    gene_name_column: str | None,
-    perturbations: Iterable[str] | None,
-    layer: str | None,
-    batch_column: str | None = None,
-) -> Selection:
-    """Fold the documented selection arguments and their scanpy aliases.
-
-    Raises
-    ------
-    TypeError
-        Both names of one argument, or no column.
-    """
-    for name, alias, values in (
-        ("perturbation_column", "groupby", (perturbation_column, groupby)),
-        ("control_label", "reference", (control_label, reference)),
-    ):
-        if None not in values:
-            raise InputTypeError(
-                f"{name!r} and {alias!r} are two names of one argument; give one of them"
-            )
-    column = perturbation_column if perturbation_column is not None else groupby
-    if column is None:
-        raise InputTypeError(
-            "say which obs column holds the labels: perturbation_column= (or groupby=)"
-        )
-    if isinstance(perturbations, str):
-        raise InputError(f"perturbations is the text {perturbations!r}; give a list of labels")
-    return Selection(
-        perturbation_column=column,
-        control_label=control_label if control_label is not None else reference,
-        gene_name_column=gene_name_column,
-        perturbations=None if perturbations is None else tuple(map(str, perturbations)),
-        layer=layer,
-        batch_column=batch_column,
-    )
-
-
-def alternative_of(name: str) -> Alternative:
-    """Return the alternative, or raise InputError when there is no such one."""
-    if name not in SIDES:
-        raise InputError(f"alternative is {name!r}; choose one of {tuple(SIDES)}")
-    return name  # type: ignore[return-value]
-
-
-def rules(
-    min_pct: tuple[float, float, float | None],
-    min_mean: tuple[float, float],
-    min_cells_expressed: int,
-    min_cells_pert: int,
-    correction: tuple[str, str],
-) -> Rules:
-    """Fold and check the documented thresholds.
-
-    ``min_pct`` is (control, perturbed, both), ``correction`` is (method, scope).
-
-    Raises
-    ------
-    InputError
-        An unknown correction, or a threshold that is negative or NaN.
-    """
-    control, perturbed, both = min_pct
-    if both is not None:
-        control = perturbed = both
-    given = {
-        "min_pct_ctrl": control,
-        "min_pct_pert": perturbed,
-        "min_mean_ctrl": min_mean[0],
-        "min_mean_pert": min_mean[1],
-        "min_cells_expressed": min_cells_expressed,
-        "min_cells_pert": min_cells_pert,
-    }
-    for name, value in given.items():
-        if not value >= 0:
-            raise InputError(f"{name} is {value!r}; give a number >= 0 (0 switches it off)")
-        if name.startswith("min_pct_") and value > 1:
-            raise InputError(f"{name} is {value!r}; give a fraction of cells, from 0 to 1")
-    for name, choice, allowed in zip(
-        ("corr_method", "corr_scope"), correction, (CORRECTIONS, SCOPES), strict=True
-    ):
-        if choice not in allowed:
-            raise InputError(f"{name} is {choice!r}; choose one of {allowed}")
-    return Rules(
-        ExpressionThresholds(control, perturbed, *min_mean),
-        int(min_cells_expressed),
-        int(min_cells_pert),
-        *correction,  # type: ignore[arg-type]
-    )
+    def run(self, comparison: Comparison) -> None:
+        """Compute and write the result."""
 
 
 def compare(
@@ -239,6 +156,7 @@ def compare(
             gene_name_column=selection.gene_name_column,
             perturbations=selection.perturbations,
         )
+        method.check(source, screen)
         batches = None
         if selection.batch_column is not None:
             batches = read_batches(source, selection.batch_column)
@@ -270,8 +188,14 @@ def compare(
         per_pair = sum(np.dtype(column.dtype).itemsize for column in columns)
         needed = len(screen.groups) * len(screen.genes) * (per_pair + 8)  # adjusted p-values
         prepare_output(output, inputs, needed)
+        n_threads = resolve_threads(running.n_jobs)
         with writer_lock(output):
-            _compute(source, screen, batches, method, limits, running, output, identity, engine)
+            _warn_about_sizes(screen, limits)
+            method.run(
+                Comparison(
+                    source, screen, batches, limits, running, output, identity, engine, n_threads
+                )
+            )
     return load_result(output)
 
 
@@ -290,152 +214,6 @@ def _output(source: MatrixSource, suffix: str, running: Running) -> Path:
     )
 
 
-def _compute(
-    source: MatrixSource,
-    screen: Screen,
-    batches: Batches | None,
-    method: Method,
-    limits: Rules,
-    running: Running,
-    output: Path,
-    identity: Mapping[str, Any],
-    engine: Engine,
-) -> None:
-    shape = (len(screen.groups), source.shape[1])
-    fields = {column.field: np.dtype(column.dtype) for column in method.columns.values()}
-    tile_bytes = sum(kind.itemsize for kind in fields.values())
-    n_threads = resolve_threads(running.n_jobs)
-    membership = screen.membership if batches is None else batches.beside(screen.membership)
-    n_batches = 0 if batches is None else len(batches.names)
-    plan = plan_genes(
-        source,
-        screen,
-        output=output,
-        bytes_per_result=4 * tile_bytes + BYTES_PER_BATCH * n_batches,
-        bytes_per_value=BYTES_PER_GROUPED + (BYTES_PER_COPY if batches else 0),
-        memory_limit_gb=running.memory_limit_gb,
-        width=running.width,
-    )
-    _warn_about_sizes(screen, limits)
-    if batches is not None:
-        _warn_about_batches(screen, batches, membership.sizes, method)
-    units = -(-shape[1] // plan.width)
-    store = TileStore(
-        output,
-        fields,
-        shape,
-        plan.width,
-        Checkpoint(output, identity, units, running.checkpoint_interval),
-    )
-    stream = GeneStream(
-        source,
-        membership,
-        scratch_dir=plan.scratch_dir,
-        n_threads=n_threads,
-        max_cells=running.cell_chunk_size,
-        in_place=plan.in_place,
-    )
-    try:
-        method.prepare(stream)
-        run_units(
-            store,
-            stream.grouped,
-            partial(
-                _tile,
-                method=method,
-                limits=limits,
-                n_batches=n_batches,
-                engine=engine,
-                n_threads=n_threads,
-            ),
-            resume=running.resume,
-            label=method.name,
-            show=running.show,
-        )
-        method.finish(stream, store)
-        batch_column = batches.column if batches else None
-        _write(output, store, screen, batch_column, method, limits, running, identity, engine)
-    finally:
-        stream.close()
-        store.close()
-
-
-def _tile(
-    block: GroupedGenes,
-    *,
-    method: Method,
-    limits: Rules,
-    n_batches: int,
-    engine: Engine,
-    n_threads: int,
-) -> Tile:
-    """Test one block; ``docs/methods/expression_filter.md`` has the degenerate cases."""
-    n_groups = block.n_groups // (1 + n_batches)
-    batches = [block.part((1 + b) * n_groups, n_groups) for b in range(n_batches)]
-    if batches:
-        block = block.part(0, n_groups)
-    control, perturbed = comparison_arms(
-        block, engine, n_threads, with_variance=method.takes_variance
-    )
-    tile = method.test(block, batches, (control, perturbed), engine, n_threads)
-    tile["logfoldchanges"] = log_fold_changes(control, perturbed, engine, n_threads)
-    few = control.n_expressing + perturbed.n_expressing < limits.min_cells_expressed
-    untested = ~tested_pairs(control, perturbed, limits.thresholds, engine)
-    untested |= perturbed.n_cells < limits.min_cells_pert
-    for mask, value, p in ((few, 0.0, 1.0), (untested, np.nan, np.nan)):
-        if mask.any():
-            for name, table in tile.items():
-                table[mask] = p if name == "pvalue" else value
-    tile["pts"] = perturbed.fraction_expressing
-    tile["pts_rest"] = np.broadcast_to(control.fraction_expressing, perturbed.mean.shape)
-    return tile
-
-
-def _write(
-    output: Path,
-    store: TileStore,
-    screen: Screen,
-    batch_column: str | None,
-    method: Method,
-    limits: Rules,
-    running: Running,
-    identity: Mapping[str, Any],
-    engine: Engine,
-) -> None:
-    columns = dict(method.columns)
-    x = columns.pop("X")
-    correct = partial(
-        adjust,
-        method=limits.corr_method,
-        scope=limits.corr_scope,
-        engine=engine,
-        n_threads=resolve_threads(running.n_jobs),
-    )
-    columns["pvalue_adj"] = Column(
-        np.float64, "pvalue", correct, all_rows=limits.corr_scope == "screen"
-    )
-    uns = {
-        "method": method.name,
-        "control_label": screen.control_label,
-        "perturbation_column": screen.perturbation_column,
-        "pvalue_correction": limits.corr_method,
-        "pvalue_correction_scope": limits.corr_scope,
-        **method.parameters,
-    }
-    if batch_column is not None:
-        uns["batch_column"] = batch_column
-    write_result(
-        output,
-        store,
-        screen,
-        x=x,
-        layers=columns,
-        uns=uns,
-        fingerprint=identity,
-        scanpy_key="rank_genes_groups" if running.scanpy_format else None,
-    )
-
-
 def _warn_about_sizes(screen: Screen, limits: Rules) -> None:
     small = [
         f"{label!r} ({size})"
@@ -448,25 +226,5 @@ def _warn_about_sizes(screen: Screen, limits: Rules) -> None:
             f"{len(small)} perturbations have fewer than min_cells_pert={limits.min_cells_pert} "
             f"cells and are not tested: {', '.join(small[:5])}{more}",
             CrispyxWarning,
-            stacklevel=5,
-        )
-
-
-def _warn_about_batches(
-    screen: Screen, batches: Batches, sizes: np.ndarray, method: Method
-) -> None:
-    n_cells = sizes.reshape(1 + len(batches.names), -1)[1:]
-    n1 = n_cells[:, 1:]
-    n0 = n_cells[:, :1] - (n1 if screen.membership.pooled else 0)
-    least = method.min_cells_batch
-    alone = ~np.any((n0 >= least) & (n1 >= least), axis=0)
-    if alone.any():
-        labels = [repr(screen.groups[k]) for k in np.flatnonzero(alone)]
-        more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
-        warnings.warn(
-            f"{len(labels)} perturbations share no batch of obs column {batches.column!r} with the "
-            f"control ({least} or more cells of both) and are not tested: "
-            f"{', '.join(labels[:5])}{more}",
-            CrispyxWarning,
-            stacklevel=5,
+            stacklevel=4,
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from crispyx.de.nb_glm import nb_glm_test
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.t_test import t_test
 from crispyx.de.wilcoxon import wilcoxon_test
@@ -15,6 +16,8 @@ METHODS: dict[str, Callable[..., RankGenesGroupsResult]] = {
     "wilcoxon": wilcoxon_test,
     "t-test": t_test,
     "t_test": t_test,
+    "nb_glm": nb_glm_test,
+    "nb-glm": nb_glm_test,
 }
 
 
@@ -42,9 +45,10 @@ def rank_genes_groups(
     Parameters
     ----------
     data : path, crispyx.AnnData or anndata.AnnData
-        The screen, normalized and log-transformed.
-    method : {"wilcoxon", "t-test"}
-        :func:`crispyx.de.wilcoxon_test` or :func:`crispyx.de.t_test` (also ``"t_test"``).
+        The screen, normalized and log-transformed; counts for ``"nb_glm"``.
+    method : {"wilcoxon", "t-test", "nb_glm"}
+        :func:`crispyx.de.wilcoxon_test`, :func:`crispyx.de.t_test` (also ``"t_test"``) or
+        :func:`crispyx.de.nb_glm_test` (also ``"nb-glm"``).
     perturbation_column, groupby, control_label, reference, gene_name_column, perturbations, \
 output_dir, data_name, corr_method, verbose, resume, memory_limit_gb, force
         As in those functions.
@@ -64,7 +68,7 @@ output_dir, data_name, corr_method, verbose, resume, memory_limit_gb, force
         An argument the chosen function does not have.
     """
     if method not in METHODS:
-        raise InputError(f"method is {method!r}; choose 'wilcoxon' or 't-test'")
+        raise InputError(f"method is {method!r}; choose 'wilcoxon', 't-test' or 'nb_glm'")
     return METHODS[method](
         data,
         perturbation_column=perturbation_column,

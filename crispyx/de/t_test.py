@@ -18,14 +18,16 @@ from crispyx._stats.batch_welch import MIN_CELLS, batch_welch_tests
 from crispyx._stats.moments import Arm
 from crispyx._stats.van_elteren import Alternative
 from crispyx._stats.welch import welch_tests
-from crispyx.de.comparison import Running, Tile, alternative_of, compare, rules, select
+from crispyx.de.arguments import Running, alternative_of, rules, select
+from crispyx.de.comparison import compare
+from crispyx.de.one_pass import BlockTest, Tile
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.errors import CrispyxWarning
 from crispyx.settings import Engine
 
 
 @dataclass(frozen=True)
-class _WelchMethod:
+class _WelchMethod(BlockTest):
     alternative: Alternative
     name = "t_test"
     takes_variance = True

@@ -17,7 +17,9 @@ from crispyx._kernels.layout import GroupedGenes
 from crispyx._stats.moments import Arm
 from crispyx._stats.rank_sum import rank_sum_tests
 from crispyx._stats.van_elteren import Alternative, van_elteren_tests
-from crispyx.de.comparison import Running, Tile, alternative_of, compare, rules, select
+from crispyx.de.arguments import Running, alternative_of, rules, select
+from crispyx.de.comparison import compare
+from crispyx.de.one_pass import BlockTest, Tile
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.t_test import warn_about_negative
 from crispyx.errors import CrispyxWarning
@@ -25,7 +27,7 @@ from crispyx.settings import Engine
 
 
 @dataclass(frozen=True)
-class _RankSumMethod:
+class _RankSumMethod(BlockTest):
     tie_correct: bool
     alternative: Alternative
     name = "wilcoxon"

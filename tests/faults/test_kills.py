@@ -28,6 +28,8 @@ OPERATIONS = {
     " output_path=output, resume=resume)",
     "t_test": "cx.t_test(source, groupby='group', checkpoint_interval=1, memory_limit_gb=0.25,"
     " output_path=output, resume=resume)",
+    "nb_glm": "cx.nb_glm_test(source, groupby='group', chunk_size=100, checkpoint_interval=1,"
+    " output_path=output, resume=resume)",
     "normalize": "cx.normalize_total_log1p(source, output, chunk_size=200, verbose=False,"
     " resume=resume)",
     "quality control": "cx.quality_control_summary(source, perturbation_column='group',"

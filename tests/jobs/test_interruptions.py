@@ -14,7 +14,8 @@ import pytest
 from layouts import COLUMN, assert_same_bits, log_screen, tables_of, write_h5ad
 
 from crispyx._jobs import plan
-from crispyx.de import comparison, t_test, wilcoxon_test
+from crispyx.de import one_pass, t_test, wilcoxon_test
+from crispyx.de.comparison import Comparison
 from crispyx.errors import CheckpointError, InputError
 
 WIDTH = 3
@@ -43,7 +44,7 @@ def run(method: Any, screen: Path, **options: Any) -> Path:
 def computed_units(monkeypatch, stop_at: int | None = None, error: Any = None) -> list[int]:
     """Record the first gene of every block computed; raise before one of them."""
     begun: list[int] = []
-    compute = comparison._tile
+    compute = one_pass._tile
 
     def counted(block: Any, **options: Any) -> Any:
         if len(begun) == stop_at:
@@ -51,7 +52,7 @@ def computed_units(monkeypatch, stop_at: int | None = None, error: Any = None) -
         begun.append(block.start)
         return compute(block, **options)
 
-    monkeypatch.setattr(comparison, "_tile", counted)
+    monkeypatch.setattr(one_pass, "_tile", counted)
     return begun
 
 
@@ -127,7 +128,7 @@ def test_resumed_run_keeps_the_blocks_it_began_with(screen: Path, monkeypatch) -
 def test_run_stopped_while_the_result_is_written_only_writes_again(screen, monkeypatch) -> None:
     expected = tables_of(run(wilcoxon_test, screen, data_name="whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(comparison, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Comparison, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(wilcoxon_test, screen)
     begun = computed_units(monkeypatch)

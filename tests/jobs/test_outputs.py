@@ -15,7 +15,7 @@ from layouts import COLUMN, assert_same_bits, in_memory, log_screen, tables_of, 
 from scipy import sparse as sp
 
 import crispyx as cx
-from crispyx.de import comparison, t_test, wilcoxon_test
+from crispyx.de import one_pass, t_test, wilcoxon_test
 from crispyx.errors import CrispyxWarning, InputError, OutputBusyError, OutputExistsError
 
 pytestmark = pytest.mark.filterwarnings(
@@ -32,13 +32,13 @@ def screen(tmp_path: Path) -> Path:
 def computed(monkeypatch) -> list[int]:
     """Blocks computed since the start of the test."""
     blocks: list[int] = []
-    compute = comparison._tile
+    compute = one_pass._tile
 
     def counted(block: Any, **options: Any) -> Any:
         blocks.append(block.start)
         return compute(block, **options)
 
-    monkeypatch.setattr(comparison, "_tile", counted)
+    monkeypatch.setattr(one_pass, "_tile", counted)
     return blocks
 
 
