@@ -34,6 +34,8 @@ module                           what it defines
 :mod:`reference.dispersion`      genewise dispersions, prior, posterior modes
 :mod:`reference.dispersion_trend` dispersion over the mean
 :mod:`reference.wald`            standard errors and tests of a fold change
+:mod:`reference.apeglm`          shrinkage of fold changes under a Cauchy prior
+:mod:`reference.nb_regression`   the negative binomial model of any design
 :mod:`reference.cooks`           Cook's distance and replaced counts
 :mod:`reference.nb_glm`          the negative binomial test over a whole screen
 ================================ ====================================================

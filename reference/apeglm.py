@@ -133,13 +133,13 @@ def shrink_statistics(
     b, precision = log_fold_change, 1 / standard_error**2
 
     def slopes(beta: float) -> tuple[float, float]:
-        slope, curvature = _prior_slopes(beta, scale)
+        slope, curvature = prior_slopes(beta, scale)
         return precision * (beta - b) + slope, precision + curvature
 
     def loss(beta: float) -> float:
         return precision * (beta - b) ** 2 / 2 + math.log1p((beta / scale) ** 2)
 
-    beta, iterations, converged = _lower_mode(slopes, loss, b, max_iterations, tolerance)
+    beta, iterations, converged = lower_mode(slopes, loss, b, max_iterations, tolerance)
     error = _error(slopes(beta)[1])
     return Shrunk(math.nan, beta, error, iterations, converged)
 
@@ -189,7 +189,7 @@ def shrink_counts(
 
     def slopes(beta: float) -> tuple[float, float]:
         _, s1, j0, j1 = at(beta)
-        slope, curvature = _prior_slopes(beta, scale)
+        slope, curvature = prior_slopes(beta, scale)
         return slope - s1, j1 * (j0 + weight) / (j0 + j1 + weight) + curvature
 
     def loss(beta: float) -> float:
@@ -200,12 +200,12 @@ def shrink_counts(
         return total
 
     if literal:
-        beta, iterations, converged = _minimum(slopes, 0.0, max_iterations, tolerance)
+        beta, iterations, converged = nearest_mode(slopes, 0.0, max_iterations, tolerance)
     else:
         fitted = eta1 - eta0
-        beta, iterations, converged = _lower_mode(slopes, loss, fitted, max_iterations, tolerance)
+        beta, iterations, converged = lower_mode(slopes, loss, fitted, max_iterations, tolerance)
     intercept, _, j0, j1 = at(beta)
-    _, curvature = _prior_slopes(beta, scale)
+    _, curvature = prior_slopes(beta, scale)
     if literal:
         # [[j + w, j1 + c], [j1 + w, j1 + c]] instead of [[j + w, j1], [j1, j1 + c]].
         det = (j0 + j1 + weight) * (j1 + curvature) - (j1 + curvature) * (j1 + weight)
@@ -215,8 +215,8 @@ def shrink_counts(
     return Shrunk(intercept, beta, error, iterations, converged)
 
 
-def _prior_slopes(beta: float, scale: float) -> tuple[float, float]:
-    """Return both derivatives of log(1 + (beta / scale)^2)."""
+def prior_slopes(beta: float, scale: float) -> tuple[float, float]:
+    """Return both derivatives of log(1 + (beta / scale)^2), the loss of the Cauchy prior."""
     square = scale**2 + beta**2
     return 2 * beta / square, 2 * (scale**2 - beta**2) / square**2
 
@@ -259,27 +259,40 @@ def _best_intercept(
     return eta
 
 
-def _lower_mode(
+def lower_mode(
     slopes: Callable[[float], tuple[float, float]],
     loss: Callable[[float], float],
     fitted: float,
     max_iterations: int,
     tolerance: float,
 ) -> tuple[float, int, bool]:
-    """Return the minimum of lower loss among those found from 0 and from the fitted value."""
-    near = _minimum(slopes, 0.0, max_iterations, tolerance)
-    far = _minimum(slopes, fitted, max_iterations, tolerance)
+    """Return the mode of lower loss among those found from 0 and from a fitted value.
+
+    Parameters
+    ----------
+    slopes : fold change -> first and second derivative of the loss
+    loss : fold change -> loss
+    fitted : fold change of highest likelihood, about
+    max_iterations, tolerance : stop after a step no longer than the tolerance
+
+    Returns
+    -------
+    tuple (fold change, steps, whether the stop rule was met)
+    """
+    near = nearest_mode(slopes, 0.0, max_iterations, tolerance)
+    far = nearest_mode(slopes, fitted, max_iterations, tolerance)
     apart = abs(near[0] - far[0]) > 1e-3 * max(abs(near[0]), abs(far[0]))
     # Where both searches end at one mode, the one from the fitted value is reported.
     return near if apart and loss(near[0]) <= loss(far[0]) else far
 
 
-def _minimum(
+def nearest_mode(
     slopes: Callable[[float], tuple[float, float]],
     start: float,
     max_iterations: int,
     tolerance: float,
 ) -> tuple[float, int, bool]:
+    """Return the minimum that Newton steps of at most 2 reach; as :func:`lower_mode`."""
     x, left, right = start, -math.inf, math.inf
     for iteration in range(1, max_iterations + 1):
         slope, curvature = slopes(x)

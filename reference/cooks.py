@@ -26,6 +26,7 @@ SMALLEST_ROBUST_DISPERSION = 0.04
 REPLACEABLE_CELLS = 7
 JUDGED_CELLS = 3
 TRIM_OF_REPLACEMENT = 0.2
+LARGEST_LEVERAGE = 0.99
 
 
 def trimmed_mean(values: Vector, trim: float) -> float:
@@ -102,9 +103,32 @@ def cooks_distances(
     return distances[0], distances[1]
 
 
-def cutoff(n_cells: int) -> float:
-    """Return the 99 % point of F(2, n - 2), above which a distance marks an outlier."""
-    return float(fdtri(2, n_cells - 2, 0.99))
+def cutoff(n_cells: int, n_coefficients: int = 2, quantile: float = 0.99) -> float:
+    """Return a point of F(p, n - p), above which a distance marks an outlier."""
+    return float(fdtri(n_coefficients, n_cells - n_coefficients, quantile))
+
+
+def distances_from_means(counts: Vector, mu: Vector, alpha: float, n_coefficients: int) -> Vector:
+    r"""Return Cook's distances (n_cells,) where the means are known but not the design.
+
+    .. math::
+
+        D_i = \frac{(y_i - \mu_i)^2}{p\,(\mu_i + \alpha \mu_i^2)} \frac{h_i}{(1 - h_i)^2},
+        \qquad h_i = \min\Big(\frac{p\, w_i}{\sum w}, 0.99\Big)
+
+    Leverages add up to p whatever the design; they are shared out by the weights w, which is exact
+    for one column and for arms of equal weight.
+
+    Parameters
+    ----------
+    counts, mu : (n_cells,)
+    alpha : dispersion
+    n_coefficients : p
+    """
+    w = working_weights(mu, alpha)
+    leverage = np.minimum(n_coefficients * w / w.sum(), LARGEST_LEVERAGE)
+    squares = (counts - mu) ** 2 / (mu + alpha * mu**2)
+    return squares / n_coefficients * leverage / (1 - leverage) ** 2
 
 
 def without_outliers(

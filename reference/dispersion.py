@@ -284,6 +284,82 @@ def final_dispersion(genewise: float, trend: float, mode: float, prior: Prior) -
     return genewise if outlier else mode
 
 
+def grid_mode(
+    counts: ArrayLike,
+    mu: ArrayLike,
+    trend: float,
+    prior_variance: float,
+    low: float = SMALLEST,
+    high: float = 10.0,
+    n_grid: int = 25,
+    refine: bool = True,
+) -> float:
+    r"""Return the posterior mode without Cox and Reid's term, for means from anywhere.
+
+    .. math::  -\ell(\mu, e^a) + \frac{(a - \log \alpha_{\mathrm{trend}})^2}{2 \tau^2}
+
+    is taken at points evenly spaced in a, and minimized about the best of them.
+
+    Parameters
+    ----------
+    counts, mu : (n_cells,)
+    trend, prior_variance : of the prior, as in :func:`posterior_mode`
+    low, high : bounds of the dispersion
+    n_grid : number of points, at least 2
+    refine : go on to the minimum between the neighbors of the best point; False returns the point
+    """
+    y, m = np.asarray(counts, dtype=np.float64), np.asarray(mu, dtype=np.float64)
+    center = math.log(trend)
+
+    def loss(a: float) -> float:
+        return (a - center) ** 2 / (2 * prior_variance) - log_likelihood(y, m, math.exp(a))
+
+    def slopes(a: float) -> tuple[float, float]:
+        first, second = dispersion_slopes(y, m, math.exp(a))
+        return (a - center) / prior_variance - first, 1 / prior_variance - second
+
+    points = np.linspace(math.log(low), math.log(high), n_grid)
+    best = int(np.argmin([loss(float(a)) for a in points]))
+    if not refine:
+        return math.exp(float(points[best]))
+    left, right = float(points[max(best - 1, 0)]), float(points[min(best + 1, n_grid - 1)])
+    return math.exp(minimize_on_interval(slopes, float(points[best]), left, right))
+
+
+def prior_weight(
+    genewise: ArrayLike, trend: ArrayLike, outlier_distance: float = 2.0, n_rounds: int = 5
+) -> float:
+    r"""Return the weight of the trend against a gene's own dispersion, from residuals alone.
+
+    The variance v of :math:`\log \hat\alpha - \log \alpha_{\mathrm{trend}}` is taken in rounds,
+    each without the residuals farther from their mean than so many standard deviations of the last
+    one; the weight is 1 / v. Where genes keep to the trend it is large.
+
+    Parameters
+    ----------
+    genewise, trend : (n_genes,)
+    outlier_distance : standard deviations
+    n_rounds : rounds
+
+    Returns
+    -------
+    float; infinite where the residuals have no variance, 0 for fewer than two genes
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = np.log(np.asarray(genewise, dtype=float)) - np.log(np.asarray(trend, dtype=float))
+    rest = rest[np.isfinite(rest)]
+    if rest.size < 2:
+        return 0.0
+    kept = rest
+    for _ in range(n_rounds):
+        near = np.abs(rest - kept.mean()) <= outlier_distance * kept.std()
+        if near.sum() < 2:
+            break
+        kept = rest[near]
+    variance = float(kept.var(ddof=1))
+    return 1 / variance if variance > 0 else math.inf
+
+
 def minimize_on_interval(
     slopes: Callable[[float], tuple[float, float]], start: float, low: float, high: float
 ) -> float:

@@ -22,6 +22,8 @@ SMALLEST_COEFFICIENT = 1e-10
 TRIMMED_SHARE = 0.001
 SMALLEST_IN_MEAN = 1e-7
 MAX_ROUNDS = 100
+LOCAL_SHARE = 0.4
+LOCAL_POINTS = 100
 POLISHING_STEPS = 3
 
 
@@ -48,7 +50,11 @@ class DispersionTrend(NamedTuple):
 
 
 def fit_trend(
-    genewise: ArrayLike, base_mean: ArrayLike, *, literal: bool = False
+    genewise: ArrayLike,
+    base_mean: ArrayLike,
+    *,
+    literal: bool = False,
+    max_rounds: int = MAX_ROUNDS,
 ) -> DispersionTrend:
     r"""Fit the curve by minimizing the gamma deviance.
 
@@ -66,6 +72,7 @@ def fit_trend(
     base_mean : (n_genes,), mean of normalized counts over all cells used
     literal : stay where SciPy's L-BFGS-B stops, as PyDESeq2 does, about 1e-5 from the minimum;
         otherwise Newton steps go on to the minimum
+    max_rounds : rounds after which the curve counts as not fitted
 
     Returns
     -------
@@ -79,7 +86,7 @@ def fit_trend(
     used = np.isfinite(alpha) & (mean > 0)
     target, inverse = alpha[used], 1 / mean[used]
     old, new = np.array([0.1, 0.1]), np.array([1.0, 1.0])
-    for _ in range(MAX_ROUNDS):
+    for _ in range(max_rounds):
         if np.sum(np.log(np.abs(new / old)) ** 2) < 1e-6:
             return DispersionTrend(float(new[0]), float(new[1]), True)
         if not target.size:
@@ -94,6 +101,53 @@ def fit_trend(
         near = (ratio >= FAR_BELOW) & (ratio < FAR_ABOVE)
         target, inverse = target[near], inverse[near]
     return DispersionTrend(_trimmed_mean(alpha[alpha > SMALLEST_IN_MEAN]), 0.0, False)
+
+
+def local_trend(genewise: ArrayLike, base_mean: ArrayLike, at: ArrayLike) -> Vector:
+    """Return a trend by local lines of log dispersion over log mean.
+
+    A line is fitted about each of 100 means, evenly spaced in the log, to the nearest 40 % of the
+    genes with tricube weights; between those means the log trend is interpolated.
+
+    Parameters
+    ----------
+    genewise : (n_genes,), NaN for genes that take no part
+    base_mean : (n_genes,)
+    at : (n,), means > 0 to give the trend at; beyond the means of the genes it is constant
+
+    Returns
+    -------
+    (n,); the median where fewer than three genes take part or all have one mean
+
+    Notes
+    -----
+    Source: W. S. Cleveland, JASA 74 (1979) 829-836, without the robust rounds.
+    """
+    alpha, mean = np.asarray(genewise, dtype=float), np.asarray(base_mean, dtype=float)
+    used = np.isfinite(alpha) & (alpha > SMALLEST_IN_MEAN) & (mean > 0)
+    x, y = np.log(mean[used]), np.log(alpha[used])
+    if x.size < 3 or x.min() == x.max():
+        return np.full(np.shape(at), median_trend(alpha))
+    points = np.linspace(x.min(), x.max(), LOCAL_POINTS)
+    n_near = max(3, math.ceil(LOCAL_SHARE * x.size))
+    levels = np.empty(LOCAL_POINTS)
+    for i, point in enumerate(points):
+        distance = np.abs(x - point)
+        reach = max(float(np.partition(distance, n_near - 1)[n_near - 1]), 1e-12)
+        weight = np.clip(1 - (distance / reach) ** 3, 0, None) ** 3 + 1e-12 * (distance <= reach)
+        center = np.average(x, weights=weight)
+        spread = np.average((x - center) ** 2, weights=weight)
+        level = np.average(y, weights=weight)
+        tilt = np.average((x - center) * (y - level), weights=weight)
+        levels[i] = level + (tilt / spread * (point - center) if spread > 0 else 0)
+    return np.exp(np.interp(np.log(np.asarray(at, dtype=float)), points, levels))
+
+
+def median_trend(genewise: ArrayLike) -> float:
+    """Return the median of the dispersions above 1e-7; NaN where there is none."""
+    alpha = np.asarray(genewise, dtype=float)
+    alpha = alpha[np.isfinite(alpha) & (alpha > SMALLEST_IN_MEAN)]
+    return float(np.median(alpha)) if alpha.size else math.nan
 
 
 def _polished(coefficients: Vector, target: Vector, inverse: Vector) -> Vector:

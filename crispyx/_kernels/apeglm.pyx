@@ -5,7 +5,7 @@ first. Control and perturbed cells enter by their sums at the nodes, so that a s
 for any number of cells; only a clamp looks at the non-zeros that it passes.
 """
 
-from libc.math cimport INFINITY, NAN, copysign, exp, fabs, isnan, log, log1p, sqrt
+from libc.math cimport INFINITY, NAN, copysign, fabs, isnan, log, log1p, sqrt
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
@@ -248,9 +248,9 @@ cdef void place_intercept(Comparison* at, const value_t* y0, const value_t* y1,
     cdef Slopes slopes, control, perturbed
     cdef Bracket bracket
     cdef double step
-    cdef int i
+    cdef int _i
     bracket.low, bracket.high = -INFINITY, INFINITY
-    for i in range(INNER_ITERATIONS):
+    for _i in range(INNER_ITERATIONS):
         control = arm_slopes(&at.control, y0, at.ranks0, at.n0, at.intercept, at.alpha)
         perturbed = arm_slopes(&at.perturbed, y1, at.ranks1, at.n1, at.intercept + beta, at.alpha)
         slopes.first = at.weight * at.intercept - control.first - perturbed.first

@@ -11,11 +11,10 @@ from crispyx._run.threads import resolve_threads
 T = TypeVar("T")
 
 
-def in_parallel(work: Callable[[T], None], items: Sequence[T]) -> None:
+def in_parallel(work: Callable[[T], None], items: Sequence[T], n_jobs: int | None = None) -> None:
     """Run ``work`` on every item; an error of one is raised when all threads have ended.
 
     Worth its while where the work releases the interpreter lock: decompression, reads, kernels.
-    The number of threads follows ``settings.n_threads``.
 
     Parameters
     ----------
@@ -23,8 +22,10 @@ def in_parallel(work: Callable[[T], None], items: Sequence[T]) -> None:
         Must not depend on the order of the items.
     items : sequence
         What it is called with.
+    n_jobs : int or None
+        Threads; None takes ``settings.n_threads``.
     """
-    n_threads = min(resolve_threads(), len(items))
+    n_threads = min(resolve_threads(n_jobs), len(items))
     if n_threads < 2:
         for item in items:
             work(item)

@@ -104,16 +104,16 @@ def shrink_statistics(
 
         used = np.isfinite(log_fold_change) & np.isfinite(scales)
         used &= np.isfinite(standard_error) & (standard_error > 0)
-        for at in map(tuple, np.argwhere(used).tolist()):
+        for k, g in np.argwhere(used).tolist():
             one = reference.apeglm.shrink_statistics(
-                float(log_fold_change[at]),
-                float(standard_error[at]),
-                float(scales[at]),
+                float(log_fold_change[k, g]),
+                float(standard_error[k, g]),
+                float(scales[k, g]),
                 max_iterations,
                 tolerance,
             )
-            table[(slice(None), *at)] = one.log_fold_change, one.standard_error
-            iterations[at], converged[at] = one.iterations, one.converged
+            table[:, k, g] = one.log_fold_change, one.standard_error
+            iterations[k, g], converged[k, g] = one.iterations, one.converged
     else:
         kernel.shrink_statistics(
             np.ascontiguousarray(log_fold_change, dtype=np.float64),
@@ -183,7 +183,7 @@ def shrink_counts(
             converged,
             n_threads,
         )
-    return Shrunk(*table, iterations, converged.astype(bool))
+    return Shrunk(table[0], table[1], table[2], iterations, converged.astype(bool))
 
 
 def _reference_pair(

@@ -20,6 +20,12 @@ from reference.nb_coefficients import Arm
 SLACK = 1 - 1e-9  # of the bound, for the rounding of its sums
 
 
+cutoff = reference.cutoff
+distances_from_means = reference.distances_from_means
+trimmed_mean = reference.trimmed_mean
+TRIM_OF_REPLACEMENT = reference.TRIM_OF_REPLACEMENT
+
+
 @dataclass(frozen=True)
 class OutlyingPair:
     """One comparison with a count beyond the cutoff.

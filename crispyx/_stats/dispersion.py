@@ -12,7 +12,15 @@ import numpy as np
 from crispyx._kernels import dispersion as kernel
 from crispyx._stats.nb_likelihood import CellTable, Counts
 from crispyx.settings import Engine
-from reference.dispersion import SMALLEST, SMALLEST_START, Prior, fit_prior, largest_dispersion
+from reference.dispersion import (
+    SMALLEST,
+    SMALLEST_START,
+    Prior,
+    fit_prior,
+    grid_mode,
+    largest_dispersion,
+    prior_weight,
+)
 
 __all__ = [
     "NormalizedMoments",
@@ -20,9 +28,11 @@ __all__ = [
     "final_dispersions",
     "fit_prior",
     "genewise_dispersions",
+    "grid_mode",
     "largest_dispersion",
     "normalized_moments",
     "posterior_modes",
+    "prior_weight",
     "rough_moments",
     "within_group_moments",
 ]

@@ -5,6 +5,6 @@ Reference: ``reference.dispersion_trend``.
 
 from __future__ import annotations
 
-from reference.dispersion_trend import DispersionTrend, fit_trend
+from reference.dispersion_trend import DispersionTrend, fit_trend, local_trend, median_trend
 
-__all__ = ["DispersionTrend", "fit_trend"]
+__all__ = ["DispersionTrend", "fit_trend", "local_trend", "median_trend"]

@@ -40,7 +40,7 @@ def test_compiled_modes_are_the_defined_ones(searching: Searching) -> None:
 
 
 def test_compiled_modes_with_a_clamp_are_the_defined_ones() -> None:
-    """Between the kinks, where the loss has a slope: at one, sums of cells decide the last digit."""
+    """Away from the kinks, where the order of a sum can decide which cells are held."""
     abundant = drawn_counts(5, [90, 30, 12], 6, spread=0.3)
     alpha = np.full((2, 6), 0.3)
     searching = Searching(min_mu=0.02)
