@@ -11,6 +11,7 @@ from crispyx._version import __version__
 # Name: module, attribute, text of the list. `operation` stands for a command made of one function.
 COMMANDS = {
     "demo": ("demo.command", "demo", "Run the main job on an example screen, with a report."),
+    "run": ("run.command", "run", "Run a whole screen as a .toml file says, with a report."),
     "guides": ("guides", "guides", "Call the guides of every cell from guide counts."),
     "info": ("info", "info", "Say what a file holds."),
     "qc": ("single", "qc", "Keep cells, perturbations and genes with enough counts."),

@@ -241,6 +241,17 @@ TESTS = (
         tested,
         _tested_line,
     ),
+    Operation(
+        "nb-glm",
+        "crispyx.de",
+        "nb_glm_test",
+        "Compare the counts of every perturbation of FILE with the control by a negative binomial "
+        "model.",
+        tested,
+        _tested_line,
+        without=("size_factors",),
+        shown={"covariates": "obs column to adjust for; may be repeated."},
+    ),
 )
 REPORT = Operation(
     "report",

@@ -108,6 +108,12 @@ def _documented(function: Callable[..., Any]) -> dict[str, tuple[str, str]]:
     return {name: (kind, _first_sentence(text)) for name, (kind, text) in found.items()}
 
 
+def choices_of(function: Callable[..., Any]) -> dict[str, list[str]]:
+    """Return the words that the docstring allows for each parameter that takes words."""
+    found = {name: _choices(kind) for name, (kind, _) in _documented(function).items()}
+    return {name: list(choice.choices) for name, choice in found.items() if choice is not None}
+
+
 def _choices(kind: str) -> click.Choice | None:
     """Return the words that a docstring allows, as in ``{"auto", "sparse"}``."""
     found = re.match(r"\{([^}]*)\}", kind)
