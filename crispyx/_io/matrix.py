@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from crispyx._io.annotations import Annotations
+from crispyx._io.counts_elsewhere import counts_elsewhere
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.tenx import tenx_folder_files
 from crispyx._kernels import compressed as kernel
@@ -324,4 +325,12 @@ class MatrixSource:
             raise InputError(
                 f"{self.where} holds {value:g} at cell {self.obs.index[cell]!r} (row {cell}), "
                 f"column {self.var.index[gene]!r} ({gene}); {what} needs counts: whole numbers >= 0"
+                f"{self.counts_elsewhere()}"
             )
+
+    def counts_elsewhere(self) -> str:
+        """Return where else in the data set counts stand, as the end of a sentence, or nothing."""
+        element = self.element.partition(", ")[0]
+        if isinstance(self._owner, h5py.Group):  # the modality is part of the name
+            element = element.removeprefix(f"{self._owner.name.strip('/')}/")
+        return counts_elsewhere(self._owner, element)

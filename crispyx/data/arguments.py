@@ -83,5 +83,5 @@ def require_nonnegative(source: MatrixSource, summary: MatrixSummary, what: str)
         raise InputError(
             f"{source.where} holds {value:g} at cell {source.obs.index[cell]!r} (row {cell}), gene "
             f"{source.var.index[gene]!r} (column {gene}); {what} needs counts, which are never "
-            "below 0: give the file with the raw counts"
+            f"below 0: give the file with the raw counts{source.counts_elsewhere()}"
         )

@@ -96,6 +96,21 @@ def _t_test(inputs: Path, output: Path, resume: bool) -> None:
     )
 
 
+def _nb_glm(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+    from crispyx._jobs import plan
+
+    plan.MAX_WIDTH = 16
+    cx.nb_glm_test(
+        inputs / "csr.h5ad",
+        groupby=GROUP,
+        checkpoint_interval=1,
+        chunk_size=16,
+        output_path=output,
+        resume=resume,
+    )
+
+
 def _normalize(inputs: Path, output: Path, resume: bool) -> None:
     import crispyx as cx
 
@@ -208,6 +223,7 @@ def _simulate(inputs: Path, output: Path, resume: bool) -> None:
 OPERATIONS: dict[str, Operation] = {
     "wilcoxon": Operation(_wilcoxon),
     "t_test": Operation(_t_test, "csc.h5ad"),
+    "nb_glm": Operation(_nb_glm),
     "normalize": Operation(_normalize),
     "quality control": Operation(_quality_control),
     "convert to CSC": Operation(_to_csc),
