@@ -18,6 +18,7 @@ from crispyx._kernels import grouping as kernel
 from crispyx._kernels import normalize as normalize_kernel
 from crispyx._kernels.layout import CompressedBlock, GroupedGenes, Membership, Pieces
 from crispyx._run.prefetch import prefetch
+from crispyx._run.workers import in_parallel
 from crispyx.errors import InputError
 
 LOG_TARGET_SUM = 1e4
@@ -64,7 +65,7 @@ class GeneStream:
         self.n_threads = n_threads
         self._scratch_dir = scratch_dir
         self._max_major = min(max_cells or MAX_SEGMENT_MAJOR, MAX_SEGMENT_MAJOR)
-        self.summary = source.empty_summary()
+        self.summary = self._empty_summary()
         self._take_log1p = False
         self._seen = 0  # columns of a CSC input that are in the summary
         self._gap = False
@@ -77,18 +78,36 @@ class GeneStream:
         if self._rows is None:
             self._turn_around(self.summary)
 
+    def _empty_summary(self) -> MatrixSummary:
+        summary = self.source.empty_summary()
+        summary.sizes_of_counts_only = True
+        return summary
+
     def _look_in_place(self) -> RowsInPlace | None:
         """Check the matrix where it lies; None if it is not there, or its rows are not in order."""
         storage = mapped(self.source.storage)
         if storage is None:
             return None
-        summary = self.source.empty_summary()
         there = replace(self.source, storage=storage)
-        for block in there.native_blocks(
-            summary, max_major=self._max_major, n_threads=self.n_threads
-        ):
-            if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
+        shares = np.linspace(0, storage.indptr[-1], self.n_threads + 1)[1:-1]
+        edges = [0, *np.searchsorted(storage.indptr, shares), storage.n_major]
+
+        def check(part: int) -> MatrixSummary | None:
+            summary = self._empty_summary()
+            start, stop = int(edges[part]), int(edges[part + 1])
+            for block in there.native_blocks(
+                summary, start=start, stop=stop, max_major=self._max_major
+            ):
+                if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
+                    return None
+            return summary
+
+        summary = self._empty_summary()
+        for part in in_parallel(check, list(range(self.n_threads))):
+            if part is None:
                 return None
+            summary.add(part)
+        summary.complete = True
         self.summary = summary
         return RowsInPlace(storage, self.membership, summary.stored_zeros, self.n_threads)
 
@@ -109,7 +128,7 @@ class GeneStream:
         """
         if self.summary.complete:
             return
-        summary = self.source.empty_summary()
+        summary = self._empty_summary()
         with closing(prefetch(self.source.native_blocks(summary))) as blocks:
             for _ in blocks:
                 if summary.offending is not None:

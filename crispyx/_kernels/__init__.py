@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 
-# Turns a thread of GNU's OpenMP waits for work before it sleeps. By default it waits for up to 20 ms
+# Turns that a thread of GNU OpenMP waits for work before it sleeps. The default is up to 20 ms
 # after every loop, on a core that a reading or writing thread could use.
 _SPIN = "GOMP_SPINCOUNT"
 _TURNS = "1000"  # some tens of microseconds
