@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from crispyx._kernels import grouping as kernel
 from crispyx._kernels import normalize as normalize_kernel
 from crispyx._kernels.layout import CompressedBlock, GroupedGenes, Membership, Pieces
 from crispyx._run.prefetch import prefetch
+from crispyx._run.workers import in_parallel
 from crispyx.errors import InputError
 
 LOG_TARGET_SUM = 1e4
@@ -64,10 +66,11 @@ class GeneStream:
         self.n_threads = n_threads
         self._scratch_dir = scratch_dir
         self._max_major = min(max_cells or MAX_SEGMENT_MAJOR, MAX_SEGMENT_MAJOR)
-        self.summary = source.empty_summary()
+        self.summary = self._empty_summary()
         self._take_log1p = False
         self._seen = 0  # columns of a CSC input that are in the summary
         self._gap = False
+        self._members_read = False
         self._store: SegmentStore | None = None
         self._rows: RowsInPlace | None = None
         if source.layout == "csc":
@@ -77,29 +80,66 @@ class GeneStream:
         if self._rows is None:
             self._turn_around(self.summary)
 
+    def _empty_summary(self) -> MatrixSummary:
+        summary = self.source.empty_summary()
+        summary.sizes_of_counts_only = True
+        return summary
+
     def _look_in_place(self) -> RowsInPlace | None:
         """Check the matrix where it lies; None if it is not there, or its rows are not in order."""
         storage = mapped(self.source.storage)
         if storage is None:
             return None
-        summary = self.source.empty_summary()
         there = replace(self.source, storage=storage)
-        for block in there.native_blocks(
-            summary, max_major=self._max_major, n_threads=self.n_threads
-        ):
-            if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
+
+        def check(part: tuple[int, int]) -> MatrixSummary | None:
+            summary = self._empty_summary()
+            for block in there.native_blocks(
+                summary, start=part[0], stop=part[1], max_major=self._max_major
+            ):
+                if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
+                    return None
+            return summary
+
+        summary = self._empty_summary()
+        parts = list(_shares(storage.indptr, self.membership.stretches(), self.n_threads))
+        for part in in_parallel(check, parts):
+            if part is None:
                 return None
+            summary.add(part)
+        self._read_members(summary)
         self.summary = summary
         return RowsInPlace(storage, self.membership, summary.stored_zeros, self.n_threads)
 
     def _turn_around(self, summary: MatrixSummary | None) -> SegmentStore:
         self._store = SegmentStore(self.source.shape[1], self._scratch_dir)
         used = self.membership.used_cells
-        blocks = self.source.native_blocks(summary, max_major=self._max_major)
-        with closing(prefetch(blocks)) as ahead:
+        with closing(prefetch(self._blocks_of_members(summary))) as ahead:
             for block in ahead:
                 self._store.append(block, used[block.start : block.stop], self.n_threads)
+        if summary is not None:
+            self._read_members(summary)
         return self._store
+
+    def _blocks_of_members(
+        self, summary: MatrixSummary | None
+    ) -> Generator[CompressedBlock, None, None]:
+        for start, stop in self.membership.stretches():
+            yield from self.source.native_blocks(
+                summary, start=start, stop=stop, max_major=self._max_major
+            )
+
+    def _read_members(self, summary: MatrixSummary) -> None:
+        self._members_read = True
+        summary.complete = self.membership.stretches() == [(0, self.source.shape[0])]
+
+    def summarize_members(self) -> None:
+        """See all cells that are in a group once, if that has not happened yet.
+
+        Afterwards ``summary`` tells whether they hold counts; cells in no group may count as well.
+        """
+        if not self._members_read:
+            self.summarize()
 
     def summarize(self) -> None:
         """See the whole matrix once, if that has not happened yet, stopping at the first fraction.
@@ -107,9 +147,9 @@ class GeneStream:
         Afterwards ``summary`` tells whether the matrix holds counts, and the library sizes if so.
         What else there is to know of a matrix of other values is found as blocks are asked for.
         """
-        if self.summary.complete:
+        if self.summary.complete or self.summary.offending is not None:
             return
-        summary = self.source.empty_summary()
+        summary = self._empty_summary()
         with closing(prefetch(self.source.native_blocks(summary))) as blocks:
             for _ in blocks:
                 if summary.offending is not None:
@@ -206,6 +246,16 @@ class GeneStream:
             self.n_threads,
         )
         return CompressedBlock(block.start, block.stop, values, block.minor, block.ptr)
+
+
+def _shares(
+    ptr: np.ndarray, stretches: list[tuple[int, int]], n_shares: int
+) -> Iterator[tuple[int, int]]:
+    """Cut each stretch of rows into ``n_shares`` of about as many values."""
+    for start, stop in stretches:
+        inner = np.linspace(ptr[start], ptr[stop], n_shares + 1)[1:-1]
+        cuts = np.searchsorted(ptr[start:stop], inner) + start
+        yield from pairwise([start, *cuts.tolist(), stop])
 
 
 def group_pieces(

@@ -63,6 +63,8 @@ class MatrixSummary:
         Zeros stand among the stored values.
     complete : bool
         The whole matrix has been seen.
+    sizes_of_counts_only : bool
+        Library sizes are not added up further once a value has shown that these are no counts.
     """
 
     library_sizes: np.ndarray
@@ -70,6 +72,14 @@ class MatrixSummary:
     negative: tuple[int, int, float] | None = None
     stored_zeros: bool = False
     complete: bool = False
+    sizes_of_counts_only: bool = False
+
+    def add(self, later: MatrixSummary) -> None:
+        """Add what streaming over cells further on has seen."""
+        self.library_sizes += later.library_sizes
+        self.fractional = self.fractional or later.fractional
+        self.negative = self.negative or later.negative
+        self.stored_zeros |= later.stored_zeros
 
     @property
     def looks_like_counts(self) -> bool:
@@ -293,6 +303,8 @@ class MatrixSource:
             summary.fractional = self.entry(block, fractional)
         if negative >= 0 and summary.negative is None:
             summary.negative = self.entry(block, negative)
+        if summary.sizes_of_counts_only and summary.offending is not None:
+            return
         if self.layout == "csc":
             normalize_kernel.add_column_totals(block.values, block.minor, summary.library_sizes)
         else:

@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+GAP = 1024  # cells in no group that are skipped, not read over
+
 
 @dataclass(frozen=True)
 class CompressedBlock:
@@ -134,6 +136,20 @@ class Membership:
     def used_cells(self) -> np.ndarray:
         """Cells that belong to at least one group (n_cells,) bool."""
         return np.diff(self.ptr) > 0
+
+    def stretches(self, start: int = 0) -> list[tuple[int, int]]:
+        """Return (first, stop) of the stretches of cells to read from ``start`` on, in order.
+
+        Long gaps of cells in no group lie between them: in a file sorted by perturbation a few
+        perturbations are a few stretches.
+        """
+        n_cells = len(self.ptr) - 1
+        cells = start + np.flatnonzero(self.used_cells[start:])
+        left, right = np.append(start, cells + 1), np.append(cells, n_cells)  # of the gaps
+        skipped = right - left >= GAP
+        firsts, stops = np.append(start, right[skipped]), np.append(left[skipped], n_cells)
+        some = firsts < stops
+        return list(zip(firsts[some].tolist(), stops[some].tolist(), strict=True))
 
 
 @dataclass(frozen=True)

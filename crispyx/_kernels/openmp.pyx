@@ -4,14 +4,16 @@
 cdef extern from *:
     """
     #ifdef _OPENMP
-    #define CRISPYX_HAS_OPENMP 1
+    #include <omp.h>
+    /* Asked of the runtime, so that this module is linked with it and loads it. */
+    static int crispyx_has_openmp(void) { return omp_get_thread_limit() > 0; }
     #else
-    #define CRISPYX_HAS_OPENMP 0
+    static int crispyx_has_openmp(void) { return 0; }
     #endif
     """
-    int CRISPYX_HAS_OPENMP
+    int crispyx_has_openmp()
 
 
 def has_openmp():
     """Return True when the kernels were compiled with OpenMP."""
-    return CRISPYX_HAS_OPENMP == 1
+    return crispyx_has_openmp() == 1

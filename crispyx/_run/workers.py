@@ -9,10 +9,13 @@ from typing import TypeVar
 from crispyx._run.threads import resolve_threads
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
-def in_parallel(work: Callable[[T], None], items: Sequence[T], n_jobs: int | None = None) -> None:
-    """Run ``work`` on every item; an error of one is raised when all threads have ended.
+def in_parallel(
+    work: Callable[[T], R], items: Sequence[T], n_jobs: int | None = None
+) -> list[R]:
+    """Return ``work`` of every item, in their order; so is the first error raised, all being done.
 
     Worth its while where the work releases the interpreter lock: decompression, reads, kernels.
 
@@ -27,9 +30,6 @@ def in_parallel(work: Callable[[T], None], items: Sequence[T], n_jobs: int | Non
     """
     n_threads = min(resolve_threads(n_jobs), len(items))
     if n_threads < 2:
-        for item in items:
-            work(item)
-        return
+        return [work(item) for item in items]
     with ThreadPoolExecutor(n_threads, thread_name_prefix="crispyx-worker") as pool:
-        for _ in pool.map(work, items):
-            pass
+        return list(pool.map(work, items))

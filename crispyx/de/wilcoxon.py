@@ -71,7 +71,7 @@ class _RankSumMethod(BlockTest):
         return {"effect_size": effect_size, "z_score": z, "pvalue": pvalue, "u_statistic": u}
 
     def finish(self, stream: GeneStream, store: TileStore) -> None:
-        stream.summarize()
+        stream.summarize_members()
         if stream.summary.looks_like_counts:
             warnings.warn(
                 f"{stream.source.where} holds counts: ranks then follow the library sizes of the "

@@ -21,7 +21,6 @@ from crispyx.settings import Engine
 
 LARGEST_COUNT = 2**53  # float64 holds every whole number up to here
 LARGEST_TOTAL = 2**63
-GAP = 4096  # cells in no group that are worth not reading
 
 
 class _FractionError(Exception):
@@ -174,15 +173,9 @@ class Totals:
     def _blocks_of_members(
         self, summary: MatrixSummary, start: int
     ) -> Generator[CompressedBlock, None, None]:
-        """Yield the cells from ``start`` on, but for long stretches of cells that are in no group.
-
-        In a file sorted by perturbation a few perturbations are a few stretches.
-        """
-        cells = start + np.flatnonzero(self.members.membership.used_cells[start:])
-        ends = np.flatnonzero(np.diff(cells) > GAP)
-        firsts, lasts = np.append(cells[:1], cells[ends + 1]), np.append(cells[ends], cells[-1:])
-        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-            yield from self._blocks(summary, first, last + 1)
+        """Yield the cells from ``start`` on, but for long gaps of cells that are in no group."""
+        for first, stop in self.members.membership.stretches(start):
+            yield from self._blocks(summary, first, stop)
 
     def _blocks(
         self, summary: MatrixSummary, start: int, stop: int | None = None

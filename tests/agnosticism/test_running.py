@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +120,15 @@ def test_engines_stand_in_settings_and_are_put_back() -> None:
     with cx.use_engine("reference"), pytest.raises(RuntimeError, match="stop"):
         raise RuntimeError("stop")
     assert cx.settings.engine == "compiled"
+
+
+@pytest.mark.parametrize("given", [None, "7"])
+def test_settings_of_the_openmp_runtime_stay_as_the_user_left_them(given: str | None) -> None:
+    setting = "GOMP_SPINCOUNT"
+    environment = {name: value for name, value in os.environ.items() if name != setting}
+    if given is not None:
+        environment[setting] = given
+    program = f"import os, crispyx._kernels; print(os.environ.get({setting!r}))"
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(given)

@@ -17,6 +17,7 @@ from layouts import COLUMN, FILES, OBJECTS, assert_same_bits, count_screen, tabl
 import crispyx as cx
 from crispyx._io.source import MatrixSource
 from crispyx._jobs import partial as partial_unit
+from crispyx._kernels import layout as kernel_layout
 from crispyx.errors import (
     CheckpointError,
     CrispyxWarning,
@@ -507,6 +508,6 @@ def test_few_perturbations_of_a_sorted_file_are_read_alone(
             yield block
 
     monkeypatch.setattr(MatrixSource, "native_blocks", watched)
-    monkeypatch.setattr(totals, "GAP", 2)
+    monkeypatch.setattr(kernel_layout, "GAP", 2)
     assert_same_bits(tables("pseudobulk", path, tmp_path / "result.h5ad", **options), expected)
     assert {labels[i] for i in read} == {"GATA1", "control"}
