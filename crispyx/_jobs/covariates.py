@@ -10,6 +10,7 @@ import numpy as np
 
 from crispyx._io.annotations import as_labels
 from crispyx._io.source import MatrixSource
+from crispyx._jobs.batches import Batches
 from crispyx._stats.covariates import Strata
 from crispyx.errors import CrispyxWarning, InputError
 
@@ -34,6 +35,12 @@ class Covariates:
     columns: tuple[str, ...]
     strata: Strata
     numbers: np.ndarray
+
+    @property
+    def batches(self) -> Batches:
+        """The strata as batches."""
+        names = tuple(str(b) for b in range(self.strata.n_strata))
+        return Batches(", ".join(self.columns), names, self.strata.of_cell)
 
 
 def read_covariates(

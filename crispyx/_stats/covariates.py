@@ -5,15 +5,18 @@ Reference: ``reference.covariates``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import erfc
 
 from crispyx._kernels import covariates as kernel
 from crispyx._kernels.layout import Membership
 from crispyx._stats.nb_coefficients import SMALLEST_DISPERSION
 from crispyx._stats.nb_likelihood import CellTable, Counts
+from crispyx._stats.wald import WaldTests
 from crispyx.settings import Engine
 
 if TYPE_CHECKING:
@@ -51,16 +54,6 @@ class Strata:
     def n_strata(self) -> int:
         return len(self.levels)
 
-    def split(self, membership: Membership) -> Membership:
-        """Return every group within every stratum: b G + k is group k of G in stratum b."""
-        n_groups, n_cells = len(membership.sizes), len(membership.ptr) - 1
-        cell = np.repeat(np.arange(n_cells), np.diff(membership.ptr))
-        stratum = self.of_cell[cell]
-        kept = stratum >= 0
-        groups = stratum[kept] * n_groups + membership.groups[kept]
-        ptr = np.concatenate([[0], np.cumsum(np.bincount(cell[kept], minlength=n_cells))])
-        return Membership.from_lists(ptr, groups, n_groups * self.n_strata)
-
 
 @dataclass(frozen=True)
 class AdjustedFits:
@@ -85,6 +78,12 @@ class AdjustedFits:
     iterations: np.ndarray
     converged: np.ndarray
 
+    def wald_tests(self) -> WaldTests:
+        """Test every fold change; a silent arm by its likelihood ratio."""
+        statistic = self.log_fold_change / self.standard_error
+        statistic = np.where(np.isfinite(self.silent_z), self.silent_z, statistic)
+        return WaldTests(self.standard_error, statistic, erfc(np.abs(statistic) / math.sqrt(2)))
+
 
 def adjusted_fits(
     counts: Counts,
@@ -102,7 +101,7 @@ def adjusted_fits(
     Parameters
     ----------
     counts : Counts
-        The block, by the groups of :meth:`Strata.split`.
+        The block; arm ``b * n_groups + k`` of its table holds the cells of group k in stratum b.
     alpha : numpy.ndarray (n_groups - 1, n_genes) float64
         Dispersions; NaN leaves a pair out.
     strata : Strata

@@ -17,12 +17,15 @@ from crispyx._jobs.comparison_size_factors import (
     ComparisonSizeFactors,
     stream_comparison_size_factors,
 )
+from crispyx._jobs.covariates import Covariates
 from crispyx._jobs.plan import Plan
 from crispyx._jobs.size_factors import stream_size_factors
 from crispyx._kernels.layout import Membership
+from crispyx._stats.covariates import by_rank
 from crispyx._stats.nb_likelihood import CellTable, Counts, cell_table, grouped_cells
 from crispyx.de.comparison import Comparison
 from crispyx.de.nb_choices import Choices
+from crispyx.de.nb_stages import Adjustment
 from crispyx.errors import CrispyxWarning, InputError
 
 
@@ -45,7 +48,9 @@ class ScreenCells:
     n_threads : int
         Threads of the kernels.
     batches : Batches or None
-        For a test within them; cells without a batch are in no group.
+        For a test within them, or the strata of covariates; cells without one are in no group.
+    covariates : Covariates or None
+        What fold changes are fitted beside.
     """
 
     membership: Membership
@@ -55,6 +60,17 @@ class ScreenCells:
     size_factors: np.ndarray
     n_threads: int
     batches: Batches | None = None
+    covariates: Covariates | None = None
+
+    @cached_property
+    def adjustment(self) -> Adjustment | None:
+        """Covariates as the stages take them."""
+        if self.covariates is None:
+            return None
+        membership, table = self.arms
+        return Adjustment(
+            self.covariates.strata, by_rank(table, membership, self.covariates.numbers)
+        )
 
     @cached_property
     def arms(self) -> tuple[Membership, CellTable]:
@@ -142,6 +158,7 @@ def screen_cells(
     given: np.ndarray | None,
     control_genes: np.ndarray | None,
     shares_control: bool,
+    covariates: Covariates | None = None,
 ) -> ScreenCells:
     """Estimate size factors, or take those given, and lay the cells out by them.
 
@@ -161,10 +178,13 @@ def screen_cells(
         Genes to estimate size factors from.
     shares_control : bool
         Make the control's sums once for all perturbations where they are the same.
+    covariates : Covariates or None
+        Their strata take the place of batches.
     """
     source, membership = comparison.source, comparison.screen.membership
-    if comparison.batches is not None:
-        membership = membership_of_cells(membership, comparison.batches.of_cell >= 0)
+    batches = comparison.batches if covariates is None else covariates.batches
+    if batches is not None:
+        membership = membership_of_cells(membership, batches.of_cell >= 0)
     n_threads = comparison.n_threads
     how: dict[str, Any] = {
         "scale": choices.scale_size_factors,
@@ -202,10 +222,11 @@ def screen_cells(
         membership,
         table,
         own,
-        own is None and (shares_control or comparison.batches is not None),
+        own is None and (shares_control or batches is not None),
         noted,
         n_threads,
-        comparison.batches,
+        batches,
+        covariates,
     )
 
 

@@ -104,7 +104,11 @@ def nb_glm_test(
         Label of the control (two names of one argument); None infers it. In a table, a control cell
         carries nothing else. ``"rest"`` is refused: there is one control for all perturbations.
     covariates : iterable of str or None
-        obs columns to adjust for; not available yet, refused.
+        obs columns to fit beside, see ``docs/methods/covariates.md``: text, booleans and categories
+        jointly in both arms, additively; numbers (integers too) by their slopes in the control.
+        Dispersions are then fitted with a mean for every perturbation in every combination of
+        categories, and the tests "score" and "permutation" compare within these. Needs scopes
+        "global" and the default optimizer.
     gene_name_column : str or None
         var column of gene names; None takes the index.
     perturbations : iterable of str or None
@@ -251,11 +255,6 @@ def nb_glm_test(
     -----
     Source: Love, Huber and Anders, Genome Biology 15 (2014) 550. Reference: ``reference.nb_glm``.
     """
-    if covariates is not None and list(covariates):
-        raise InputError(
-            "covariates= is not available yet: leave it out, or compare within batches with "
-            "wilcoxon_test(batch_column=) or t_test(batch_column=)"
-        )
     if lfc_shrinkage_type != "none":
         raise InputError(
             f"lfc_shrinkage_type is {lfc_shrinkage_type!r}; only 'none' is available yet"
@@ -292,6 +291,11 @@ def nb_glm_test(
         ),
         preset,
     )
+    beside = () if covariates is None else tuple(covariates)
+    if isinstance(covariates, str):
+        beside = (covariates,)
+    if beside:
+        _require_what_covariates_need(choices, batch_column)
     if batch_column is not None:
         _require_a_test_within_batches(choices)
     if freeze_control:
@@ -303,6 +307,7 @@ def nb_glm_test(
             preset,
             size_factors,
             None if control_genes is None else tuple(control_genes),
+            beside,
             float(min_total_count),
             lfc_base == "log2",
             use_control_cache and freeze_control is not False,
@@ -374,3 +379,26 @@ def _require_a_test_within_batches(choices: Choices) -> None:
     ):
         if not is_global:
             raise InputError(f"batch_column= needs {name}='global'; it is 'per_comparison'")
+
+
+def _require_what_covariates_need(choices: Choices, batch_column: str | None) -> None:
+    if batch_column is not None:
+        raise InputError(
+            f"covariates= and batch_column= are both given; name {batch_column!r} among the "
+            "covariates and leave out batch_column="
+        )
+    for name, value, needed in (
+        ("size_factor_scope", choices.size_factor_scope, "global"),
+        ("dispersion_scope", "global" if choices.shares_dispersion else "per_comparison", "global"),
+        ("optimization_method", choices.optimization_method, "lbfgsb"),
+        ("cook_filter", choices.cook_filter, False),
+    ):
+        if value != needed:
+            raise InputError(
+                f"covariates= needs {name}={needed!r}; it is {value!r}"
+                " (presets choose it too: preset='calibrated' takes covariates)"
+            )
+    if choices.test == "lrt":
+        raise InputError(
+            "test='lrt' knows no covariates; take test='wald', 'score' or 'permutation'"
+        )

@@ -228,7 +228,14 @@ class Passes:
         left_out = untested | absent | few
         alpha = np.where(left_out, np.nan, dispersions["dispersion"])
         found = compared_block(
-            counts, alpha, shrinkage, self.chosen, self.engine, self.n_threads, strata
+            counts,
+            alpha,
+            shrinkage,
+            self.chosen,
+            self.engine,
+            self.n_threads,
+            strata,
+            self.cells.adjustment,
         )
         found["dispersion"] = np.where(left_out, dispersions["dispersion"], found["dispersion"])
         for name, table in found.items():

@@ -11,7 +11,9 @@ from typing import Literal
 
 import numpy as np
 
+from crispyx._stats import covariates
 from crispyx._stats.cooks import OutlyingPair, outlying_pairs
+from crispyx._stats.covariates import AdjustedFits, adjusted_fits
 from crispyx._stats.dispersion import (
     Prior,
     final_dispersions,
@@ -31,7 +33,7 @@ from crispyx.de.nb_tests import Strata, Test, log_pvalues, null_tests
 from crispyx.settings import Engine
 
 HIGHEST_LIKELIHOOD = Fitting(False, "poisson", 0.0, 25, 1e-6, False)
-TESTED, UNTESTED, FEW_EXPRESSING, ALL_ZERO, SILENT_ARM, NOT_CONVERGED = range(6)
+TESTED, UNTESTED, FEW_EXPRESSING, ALL_ZERO, SILENT_ARM, NOT_CONVERGED, CONFOUNDED = range(7)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,22 @@ class Estimators:
         if self.shares_dispersion:
             return [list(range(n_groups))]
         return [[0, k] for k in range(1, n_groups)]
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """Covariates of the cells of a block by stratum.
+
+    Attributes
+    ----------
+    strata : crispyx._stats.covariates.Strata
+        Categories.
+    numbers : numpy.ndarray (n_members, n_numbers) float64
+        Numbers, by rank.
+    """
+
+    strata: covariates.Strata
+    numbers: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -226,6 +244,7 @@ def compared_block(
     engine: Engine,
     n_threads: int = 1,
     strata: Strata | None = None,
+    adjustment: Adjustment | None = None,
 ) -> dict[str, np.ndarray]:
     """Fit and test every (perturbation, gene) of a block.
 
@@ -244,7 +263,9 @@ def compared_block(
     n_threads : int
         Threads of the kernels.
     strata : Strata or None
-        The same block by batch, for a test within batches.
+        The same block by batch, for a test within batches or fits beside covariates.
+    adjustment : Adjustment or None
+        Covariates to fit beside.
 
     Returns
     -------
@@ -252,19 +273,24 @@ def compared_block(
         log_fold_change, intercept, standard_error (natural log), statistic, pvalue, log_pvalue,
         iterations, converged, status and the dispersion in use.
     """
-    robust = chosen.se_method == "robust"
-    fits = fit_coefficients(counts, alpha, chosen.fitting, engine, n_threads, with_fills=robust)
     silent = _silent(counts)
-    if chosen.fitting.clamped and chosen.fitting.min_mu == 0 and not chosen.literal:
-        # Nothing holds a silent arm back: it is fitted as by the other optimizer.
-        highest = Fitting(
-            False, "poisson", 0.0, chosen.fitting.max_iterations, chosen.fitting.tolerance, False
+    fits: Coefficients | AdjustedFits
+    if adjustment is not None and strata is not None:
+        fits = adjusted_fits(
+            strata.counts,
+            alpha,
+            adjustment.strata,
+            chosen.se_method,
+            engine,
+            n_threads,
+            chosen.fitting.max_iterations,
+            chosen.fitting.tolerance,
+            adjustment.numbers,
         )
-        other = fit_coefficients(
-            counts, np.where(silent, alpha, np.nan), highest, engine, n_threads, with_fills=robust
-        )
-        fits = _chosen(silent, other, fits)
-    tests = wald_tests(counts, alpha, fits, chosen.se_method, engine)
+        tests = fits.wald_tests()
+    else:
+        fits = _plain_fits(counts, alpha, silent, chosen, engine, n_threads)
+        tests = wald_tests(counts, alpha, fits, chosen.se_method, engine)
     statistic, pvalue = tests.statistic, tests.pvalue
     if chosen.test != "wald":
         blocks = strata or Strata(counts)
@@ -290,14 +316,37 @@ def compared_block(
         "log_pvalue": np.empty(alpha.shape),
         "iterations": np.where(fitted, fits.iterations, np.nan),
         "converged": np.where(fitted, fits.converged, np.nan),
-        "status": np.where(fitted, status, ALL_ZERO).astype(float),
+        "status": np.where(fitted, status, _unfitted(counts)).astype(float),
         "dispersion": np.array(alpha),
     }
-    if chosen.cook_filter:
+    if chosen.cook_filter and isinstance(fits, Coefficients):
         for pair in outlying_pairs(counts, alpha, fits, chosen.fitting.min_mu, engine, n_threads):
             _judge(tile, pair, shrinkage, chosen, engine)
     tile["log_pvalue"] = np.where(np.isnan(tile["pvalue"]), np.nan, log_pvalues(tile["statistic"]))
     return tile
+
+
+def _plain_fits(
+    counts: Counts,
+    alpha: np.ndarray,
+    silent: np.ndarray,
+    chosen: Estimators,
+    engine: Engine,
+    n_threads: int,
+) -> Coefficients:
+    """Fit both arms without covariates."""
+    robust = chosen.se_method == "robust"
+    fits = fit_coefficients(counts, alpha, chosen.fitting, engine, n_threads, with_fills=robust)
+    if not chosen.fitting.clamped or chosen.fitting.min_mu > 0 or chosen.literal:
+        return fits
+    # Nothing holds a silent arm back: it is fitted as by the other optimizer.
+    highest = Fitting(
+        False, "poisson", 0.0, chosen.fitting.max_iterations, chosen.fitting.tolerance, False
+    )
+    other = fit_coefficients(
+        counts, np.where(silent, alpha, np.nan), highest, engine, n_threads, with_fills=robust
+    )
+    return _chosen(silent, other, fits)
 
 
 def _judge(
@@ -345,6 +394,15 @@ def _silent(counts: Counts) -> np.ndarray:
     """Return whether exactly one arm has no count (n_groups - 1, n_genes)."""
     expressed = np.diff(counts.run_ptr, axis=1).T > 0
     return np.asarray(expressed[0] != expressed[1:])
+
+
+def _unfitted(counts: Counts) -> np.ndarray:
+    """Return the status of pairs without a fit (n_groups - 1, n_genes).
+
+    Only covariates can stand between counts and a fit.
+    """
+    expressed = np.diff(counts.run_ptr, axis=1).T > 0
+    return np.where(expressed[0] | expressed[1:], CONFOUNDED, ALL_ZERO)
 
 
 def _chosen(mask: np.ndarray, there: Coefficients, elsewhere: Coefficients) -> Coefficients:

@@ -16,6 +16,7 @@ import psutil
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.source import MatrixSource
+from crispyx._jobs.covariates import read_covariates
 from crispyx._jobs.driver import run_units
 from crispyx._jobs.plan import MAX_WIDTH, Plan, plan_genes
 from crispyx._jobs.screen import REST, Screen
@@ -27,13 +28,28 @@ from crispyx.de.comparison import Comparison, Method
 from crispyx.de.nb_cells import chosen_genes, require_size_factors, screen_cells
 from crispyx.de.nb_choices import Choices
 from crispyx.de.nb_passes import COLUMNS, FIELDS, GENEWISE, Passes
-from crispyx.de.nb_stages import ALL_ZERO, FEW_EXPRESSING, NOT_CONVERGED, UNTESTED, Shrinkage
+from crispyx.de.nb_stages import (
+    ALL_ZERO,
+    CONFOUNDED,
+    FEW_EXPRESSING,
+    NOT_CONVERGED,
+    UNTESTED,
+    Shrinkage,
+)
 from crispyx.errors import CrispyxWarning, InputError
 
 BYTES_PER_VALUE = 40  # a non-zero of a block: read, grouped with its rank, once more for a pair
 BYTES_PER_PAIR = 500  # of one gene and one perturbation: fits, sums, and tiles that wait
 WIDE_TILE = 128_000_000  # bytes of a block of comparisons that are fitted one at a time
-STATUS = ("tested", "untested", "few_expressing", "all_zero", "silent_arm", "not_converged")
+STATUS = (
+    "tested",
+    "untested",
+    "few_expressing",
+    "all_zero",
+    "silent_arm",
+    "not_converged",
+    "confounded",
+)
 CAPPED_SHARE = 0.25  # of the tested genes, from which a cap is worth a warning
 _SAMPLING_SECONDS = 0.02
 _log = logging.getLogger("crispyx.de")
@@ -53,6 +69,8 @@ class NegativeBinomialTest(Method):
         The caller's.
     control_genes : tuple of str or None
         Genes to estimate them from.
+    covariates : tuple of str
+        obs columns to fit beside.
     min_total_count : float
         Smallest total of a gene.
     in_log2 : bool
@@ -71,6 +89,7 @@ class NegativeBinomialTest(Method):
     preset: str | None
     size_factors: Any
     control_genes: tuple[str, ...] | None
+    covariates: tuple[str, ...]
     min_total_count: float
     in_log2: bool
     shares_control: bool
@@ -91,6 +110,7 @@ class NegativeBinomialTest(Method):
             **asdict(self.choices),
             "size_factors": given,
             "control_genes": self.control_genes,
+            "covariates": self.covariates,
             "min_total_count": self.min_total_count,
             "lfc_base": "log2" if self.in_log2 else "ln",
             "profiling": self.profiles,
@@ -131,7 +151,15 @@ class NegativeBinomialTest(Method):
             sampler.stop()
 
     def _run(self, comparison: Comparison, began: float, sampler: Sampler) -> None:
-        source, running = comparison.source, comparison.running
+        source, running, screen = comparison.source, comparison.running, comparison.screen
+        covariates = read_covariates(
+            source, self.covariates, screen.perturbation_column, screen.membership.used_cells
+        )
+        if covariates is not None and covariates.numbers.shape[1] and self.choices.test != "wald":
+            raise InputError(
+                f"test={self.choices.test!r} compares within categories: covariates of numbers need "
+                "test='wald', or categories made of them"
+            )
         plan = self._plan(comparison)
         stream = GeneStream(
             source,
@@ -151,7 +179,14 @@ class NegativeBinomialTest(Method):
             if self.control_genes is not None:
                 genes = chosen_genes(self.control_genes, comparison.screen.genes, source.where)
             cells = screen_cells(
-                comparison, stream, plan, self.choices, given, genes, self.shares_control
+                comparison,
+                stream,
+                plan,
+                self.choices,
+                given,
+                genes,
+                self.shares_control,
+                covariates,
             )
             passes = Passes(
                 cells,
@@ -178,7 +213,7 @@ class NegativeBinomialTest(Method):
             final.save()
             if first is not None:
                 first.remove()
-            _warn(final, passes, self.choices)
+            _warn(final, screen, passes, self.choices)
             if self.logs:
                 _log_perturbations(final, comparison.screen)
             notes = self._notes(comparison, cells.size_factors)
@@ -220,7 +255,7 @@ class NegativeBinomialTest(Method):
             "preset": self.preset or "none",
             "lfc_base": "log2" if self.in_log2 else "ln",
             "fit_method": choices.optimization_method,
-            "covariates": np.array([], dtype=object),
+            "covariates": np.array(self.covariates, dtype=object),
             "size_factors": size_factors,
             "original_dataset_path": str(source.path) if source.path else "NA",
             "original_element": source.element,
@@ -256,7 +291,7 @@ def _profile(began: float, sampler: Sampler) -> dict[str, Any]:
 def _tested(store: TileStore, group: int) -> np.ndarray:
     """Return the genes of a perturbation that were fitted (n_genes,) bool."""
     status = store.rows("status", group, group + 1)[0]
-    return ~np.isin(status, (UNTESTED, FEW_EXPRESSING, ALL_ZERO))
+    return ~np.isin(status, (UNTESTED, FEW_EXPRESSING, ALL_ZERO, CONFOUNDED))
 
 
 def _log_perturbations(store: TileStore, screen: Screen) -> None:
@@ -264,11 +299,11 @@ def _log_perturbations(store: TileStore, screen: Screen) -> None:
         _log.debug("%s: %d genes tested", label, np.count_nonzero(_tested(store, k)))
 
 
-def _warn(store: TileStore, passes: Passes, choices: Choices) -> None:
+def _warn(store: TileStore, screen: Screen, passes: Passes, choices: Choices) -> None:
     """Warn about what only the whole result shows."""
     n_cells = passes.cells.table.n_cells
     low, bound, tested = np.zeros((3, store.n_genes), dtype=bool)
-    n_unfinished = 0
+    n_unfinished, confounded = 0, []
     for k in range(store.n_groups):
 
         def row(name: str, k: int = k) -> np.ndarray:
@@ -276,6 +311,8 @@ def _warn(store: TileStore, passes: Passes, choices: Choices) -> None:
 
         fitted = _tested(store, k)
         tested |= fitted
+        if not fitted.any() and (row("status") == CONFOUNDED).any():
+            confounded.append(k)
         n_unfinished += int(np.count_nonzero(row("status") == NOT_CONVERGED))
         cells = n_cells.sum() if choices.shares_dispersion else n_cells[0] + n_cells[k + 1]
         if choices.dispersion is None:
@@ -285,6 +322,13 @@ def _warn(store: TileStore, passes: Passes, choices: Choices) -> None:
             below = np.minimum(row("logfoldchange_raw_ln"), 0) + row("intercept")
             low |= fitted & (below < np.log(choices.clamp))
     say: Callable[[str], None] = partial(warnings.warn, category=CrispyxWarning, stacklevel=6)
+    if confounded:
+        shown = ", ".join(repr(screen.groups[k]) for k in confounded[:5])
+        more = f" and {len(confounded) - 5} more" if len(confounded) > 5 else ""
+        say(
+            f"{len(confounded)} perturbations cannot be told from the covariates and are not tested "
+            f"(status 'confounded'): {shown}{more}; they need cells in categories of the control"
+        )
     if low.any():
         say(
             f"{low.sum()} of {tested.sum()} tested genes have a fitted mean below "

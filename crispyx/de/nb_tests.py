@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import erfc, log_ndtr, ndtri
 
 from crispyx._stats.likelihood_ratio import likelihood_ratio_roots
+from crispyx._stats.covariates import AdjustedFits
 from crispyx._stats.nb_coefficients import Coefficients
 from crispyx._stats.nb_likelihood import Counts
 from crispyx._stats.permutation_test import permutation_pvalues
@@ -43,7 +44,7 @@ class Strata:
 def null_tests(
     strata: Strata,
     alpha: np.ndarray,
-    fits: Coefficients,
+    fits: Coefficients | AdjustedFits,
     test: Test,
     seed: int,
     most_sets: int,
@@ -58,7 +59,7 @@ def null_tests(
         The block.
     alpha : numpy.ndarray (n_groups - 1, n_genes) float64
         Dispersions.
-    fits : Coefficients
+    fits : Coefficients or AdjustedFits
         Say what was fitted, and give z its sign where there are no batches.
     test : {"lrt", "score", "permutation"}
         The likelihood ratio knows no batches.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import gene_block
 
+from crispyx._jobs.batches import Batches
 from crispyx._kernels.layout import Membership
 from crispyx._stats.covariates import AdjustedFits, Strata, adjusted_fits, by_rank
 from crispyx._stats.nb_likelihood import Counts, grouped_cells
@@ -22,7 +23,8 @@ def stratified_counts(
 ) -> tuple[Counts, Strata, Membership]:
     """Group a (n_cells, n_genes) matrix by the groups and the categories of its cells."""
     strata = Strata.of_levels(levels)
-    membership = strata.split(Membership.from_labels(labels, int(labels.max()) + 1))
+    batches = Batches(None, tuple("abcdefghijklmn"[: strata.n_strata]), strata.of_cell)
+    membership = batches.split(Membership.from_labels(labels, int(labels.max()) + 1))
     table = grouped_cells(size_factors, membership)
     return Counts.of_block(gene_block(values), membership, table), strata, membership
 
