@@ -13,6 +13,7 @@ from crispyx._io.compressed import joined
 from crispyx._io.source import MatrixSource
 from crispyx._jobs.size_factors import cells_of, require_method
 from crispyx._kernels.layout import CompressedBlock, Membership
+from crispyx._run.budget import require, working_memory
 from crispyx._stats.size_factors import (
     GeneSums,
     SizeFactorMethod,
@@ -22,6 +23,8 @@ from crispyx._stats.size_factors import (
 )
 from crispyx.errors import InputError
 from crispyx.settings import Engine
+
+BYTES_PER_GENE = 32  # of one comparison: two sums, expressing cells and the log mean
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def stream_comparison_size_factors(
     *,
     scale: bool,
     scratch_dir: Path | None = None,
+    memory_limit_gb: float | None = None,
     engine: Engine = "compiled",
     n_threads: int = 1,
 ) -> ComparisonSizeFactors:
@@ -63,16 +67,26 @@ def stream_comparison_size_factors(
         As for :func:`crispyx._jobs.size_factors.stream_size_factors`.
     names : tuple of str
         Perturbations, for messages.
+    memory_limit_gb : float or None
+        See :func:`crispyx._run.budget.working_memory`.
 
     Raises
     ------
+    MemoryBudgetError
+        Sums of the genes of every comparison, and size factors of its control, do not fit.
     InputError
         An unknown method, no gene that all cells of a comparison express ("deseq2"), or a cell
         without a count of a usable gene.
     """
     require_method(method)
-    cells = _cells_by_group(membership)
     n_groups = len(membership.sizes)
+    held = BYTES_PER_GENE * source.shape[1] + 8 * int(membership.sizes[0])
+    require(
+        n_groups * held,
+        working_memory(memory_limit_gb),
+        f"{source.where}: size factors of each of {n_groups - 1} comparisons",
+    )
+    cells = _cells_by_group(membership)
     found = ComparisonSizeFactors(
         np.full((n_groups - 1, len(cells[0])), np.nan),
         [np.full(len(members), np.nan) for members in cells[1:]],

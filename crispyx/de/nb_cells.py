@@ -207,7 +207,10 @@ def screen_cells(
             membership = _without(source, membership, unusable, reason)
         if apart:
             names = comparison.screen.groups
-            own = stream_comparison_size_factors(source, membership, method, names, **how)
+            limit = comparison.running.memory_limit_gb
+            own = stream_comparison_size_factors(
+                source, membership, method, names, memory_limit_gb=limit, **how
+            )
     if membership.sizes[0] == 0:
         raise InputError(
             f"no cell of the control {comparison.screen.control_label!r} in {source.where} has a "

@@ -10,9 +10,11 @@ import scipy.sparse as sp
 from layouts import in_memory, write_h5ad
 
 from crispyx._io.source import open_source
+from crispyx._jobs.comparison_size_factors import stream_comparison_size_factors
 from crispyx._jobs.size_factors import stream_size_factors
+from crispyx._kernels.layout import Membership
 from crispyx._stats.size_factors import METHODS
-from crispyx.errors import InputError
+from crispyx.errors import InputError, MemoryBudgetError
 from reference.nb_glm import SIZE_FACTORS
 from reference.size_factors import scaled
 
@@ -62,3 +64,12 @@ def test_an_unknown_method_is_refused() -> None:
     source = open_source(in_memory(COUNTS, ["a"] * 45, sp.csr_matrix))
     with pytest.raises(InputError, match="'geometric'; choose one of"):
         stream_size_factors(source, np.ones(45, dtype=bool), "geometric", scale=True)
+
+
+def test_size_factors_of_each_comparison_keep_to_the_budget() -> None:
+    source = open_source(in_memory(COUNTS, ["a"] * 45, sp.csr_matrix))
+    membership = Membership.from_labels(np.arange(45) % 3, 3)
+    with pytest.raises(MemoryBudgetError, match="size factors of each of 2 comparisons needs"):
+        stream_comparison_size_factors(
+            source, membership, "sparse", ("A", "B"), scale=True, memory_limit_gb=0.001
+        )
