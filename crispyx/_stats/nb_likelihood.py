@@ -69,8 +69,11 @@ class CellTable:
 
     @cached_property
     def mean_inverse(self) -> np.ndarray:
-        """Mean of 1 / s of each group (n_groups,) float64."""
-        return np.array([np.mean(1 / self.of_group(k)) for k in range(self.n_groups)])
+        """Mean of 1 / s of each group (n_groups,) float64, NaN without cells."""
+        means = np.full(self.n_groups, np.nan)
+        for k in np.flatnonzero(self.n_cells).tolist():
+            means[k] = np.mean(1 / self.of_group(k))
+        return means
 
     @property
     def arrays(self) -> Arrays:
