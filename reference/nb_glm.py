@@ -219,7 +219,11 @@ def nb_glm(
     NBStatistics
     """
     y, label = np.asarray(counts, dtype=np.float64), np.asarray(labels)
-    batch = np.zeros(label.size) if batches is None else np.asarray(batches)
+    batch = np.zeros(label.size, dtype=np.int64)
+    if batches is not None:
+        seen = list(dict.fromkeys(np.asarray(batches).tolist()))
+        batch = np.array([seen.index(name) for name in np.asarray(batches).tolist()])
+    n_batches = int(batch.max()) + 1
     groups = tuple(name for name in dict.fromkeys(label.tolist()) if name != control)
     names = [f.name for f in fields(NBStatistics) if f.name != "groups"]
     table = {name: np.full((len(groups), y.shape[1]), np.nan) for name in names}
@@ -229,13 +233,15 @@ def nb_glm(
     shared = None
     if options.shares_dispersion and s is not None:
         cells = [
-            (label == name) & (batch == b) for name in (control, *groups) for b in np.unique(batch)
+            (label == name) & (batch == b) for name in (control, *groups) for b in range(n_batches)
         ]
         shared = estimate_dispersions([(y[c], s[c]) for c in cells if c.any()], options)
     for row, name in enumerate(groups):
         used = (label == control) | (label == name)
         arms = _split(y, s, used, label == control, options, given_size_factors is not None)
-        split = [batch[label == control], batch[label == name]]
+        split = [
+            (batch[label == control] == b, batch[label == name] == b) for b in range(n_batches)
+        ]
         found = shared if shared is not None else estimate_dispersions(arms, options)
         table["dispersion_raw"][row], table["dispersion_trend"][row] = found.genewise, found.trend
         for gene in range(y.shape[1]):
@@ -328,7 +334,7 @@ def _shrunk(
 
 def _compare(
     arms: list[GroupCounts],
-    batches: list[NDArray[np.generic]],
+    batches: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     gene: int,
     found: Dispersions,
     total: float,
@@ -444,13 +450,15 @@ def null_test(
     return (math.copysign(z, log_fold_change) if len(batches) == 1 else z), pvalue
 
 
-def _strata(control: Arm, perturbed: Arm, batches: list[NDArray[np.generic]]) -> list[Batch]:
+def _strata(
+    control: Arm, perturbed: Arm, batches: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+) -> list[Batch]:
     return [
         (
-            Arm(control.counts[batches[0] == b], control.size_factors[batches[0] == b]),
-            Arm(perturbed.counts[batches[1] == b], perturbed.size_factors[batches[1] == b]),
+            Arm(control.counts[here], control.size_factors[here]),
+            Arm(perturbed.counts[there], perturbed.size_factors[there]),
         )
-        for b in np.unique(np.concatenate(batches))
+        for here, there in batches
     ]
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -37,6 +38,7 @@ AT_A_TIME = 1_000
 TIE = 1e-9
 
 
+@lru_cache(maxsize=32)
 def random_sets(
     n_control: int, n_perturbed: int, n_sets: int, seed: int, number: int
 ) -> NDArray[np.int32]:
@@ -50,14 +52,16 @@ def random_sets(
 
     Returns
     -------
-    (n_sets, n_perturbed) int32; controls are 0 to n_control - 1, perturbed cells follow.
+    (n_sets, n_perturbed) int32, not to be written to; controls are 0 to n_control - 1, perturbed
+    cells follow.
     """
     rng = np.random.default_rng([seed, number, n_control, n_perturbed])
     n_cells = n_control + n_perturbed
-    return np.array(
-        [rng.choice(n_cells, n_perturbed, replace=False, shuffle=False) for _ in range(n_sets)],
-        dtype=np.int32,
-    ).reshape(n_sets, n_perturbed)
+    sets = np.empty((n_sets, n_perturbed), dtype=np.int32)
+    for one in sets:
+        one[:] = rng.choice(n_cells, n_perturbed, replace=False, shuffle=False)
+    sets.flags.writeable = False
+    return sets
 
 
 def rounds_up_to(most: int) -> list[int]:

@@ -5,12 +5,12 @@ that does not depend on the number of its cells. The clamped iteration is PyDESe
 the weights of the counts follow the few cells that a step moves across the clamp.
 """
 
-from libc.math cimport NAN, copysign, exp, fabs, isnan, log, sqrt
+from libc.math cimport NAN, fabs, isnan, log
 from libc.string cimport memcpy, memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, add_tail, group_of, information, int64, kernel_loglikelihood,
+    Arm, Table, add_tail, group_of, information, int64, kernel_loglikelihood,
     move_clamp, n_clamped, score, tail_length, tail_loglikelihood, total_size, value_t, weigh_cells,
     weigh_counts,
 )

@@ -31,8 +31,8 @@ def count_reaching_sets(
     const double[::1] alpha,          # IN (n_tested,)
     const double[:, :, ::1] weights,  # IN (n_batches, n_sets, 2 * n_nodes), of both arms' nodes
     const int64[::1] first_cell,      # IN (n_batches,), where a batch starts in holder_ptr
-    const int64[::1] holder_ptr,      # IN, of the control and then the perturbed cells of a batch
-    const int[::1] holders,           # IN, the sets that hold each cell
+    const int64[::1] holder_ptr,      # IN (n,), of the control's and then the perturbed cells of a batch
+    const int[::1] holders,           # IN (n_held,), the sets that hold each cell
     double[:, ::1] scratch,           # SCRATCH (n_threads, 4 * n_nodes + n_sets)
     double[::1] observed,             # OUT (n_tested,), the score; NaN where nothing is tested
     int64[::1] reaching,              # OUT (n_tested,)

@@ -241,8 +241,8 @@ cdef double solve(const Batch* batches, Py_ssize_t n_batches, double u, double t
     """Return t with K'(t) = u, as ``reference.score_test._solve``."""
     cdef double sign = copysign(1, u), near = 0, far = limit, step
     cdef Cumulants at
-    cdef int i
-    for i in range(SOLVER_ITERATIONS):
+    cdef int _i
+    for _i in range(SOLVER_ITERATIONS):
         at = cumulants(batches, n_batches, t, alpha, by_cell, False)
         if sign * (at.first - u) < 0:
             near = fabs(t)

@@ -70,8 +70,10 @@ class CellTable:
     @cached_property
     def mean_inverse(self) -> np.ndarray:
         """Mean of 1 / s of each group (n_groups,) float64, NaN without cells."""
-        groups = [self.of_group(k) for k in range(self.n_groups)]
-        return np.array([np.mean(1 / s) if len(s) else np.nan for s in groups])
+        means = np.full(self.n_groups, np.nan)
+        for k in np.flatnonzero(self.n_cells).tolist():
+            means[k] = np.mean(1 / self.of_group(k))
+        return means
 
     @property
     def arrays(self) -> Arrays:

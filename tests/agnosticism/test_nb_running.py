@@ -23,6 +23,8 @@ MODES: dict[str, dict[str, Any]] = {
     "moments, robust": {"dispersion_method": "moments", "se_method": "robust"},
     "no trend": APART | {"shrink_dispersion": False},
     "irls": {"optimization_method": "irls", "cook_filter": True},
+    "calibrated": {"preset": "calibrated"},
+    "permutation": {"test": "permutation", "most_sets": 1_000},
 }
 RUNNING: dict[str, dict[str, Any]] = {
     "one gene": {"chunk_size": 1},
