@@ -152,12 +152,14 @@ def median_trend(genewise: ArrayLike) -> float:
 
 def _polished(coefficients: Vector, target: Vector, inverse: Vector) -> Vector:
     """Take Newton steps from where L-BFGS-B stopped, while they stay inside and downhill."""
-    design = np.column_stack([np.ones_like(inverse), inverse])
     best = coefficients
     for _ in range(POLISHING_STEPS):
-        trend = design @ best
-        slope = design.T @ ((1 - target / trend) / trend)
-        curvature = (design.T * ((2 * target / trend - 1) / trend**2)) @ design
+        trend = best[0] + best[1] * inverse
+        first = (1 - target / trend) / trend
+        second = (2 * target / trend - 1) / trend**2
+        slope = np.array([first.sum(), (first * inverse).sum()])
+        cross = (second * inverse).sum()
+        curvature = np.array([[second.sum(), cross], [cross, (second * inverse**2).sum()]])
         if not (np.linalg.eigvalsh(curvature) > 0).all():
             break
         step = np.linalg.solve(curvature, slope)
@@ -168,20 +170,17 @@ def _polished(coefficients: Vector, target: Vector, inverse: Vector) -> Vector:
 
 
 def _minimize_deviance(target: Vector, inverse: Vector) -> tuple[Vector, bool]:
-    design = np.column_stack([np.ones_like(inverse), inverse])
-
-    def loss(coefficients: Vector) -> float:
-        trend = design @ coefficients
-        return float(np.mean(target / trend + np.log(trend)))
-
-    def gradient(coefficients: Vector) -> Vector:
-        trend = design @ coefficients
-        return -np.mean(((target / trend - 1)[:, None] * design) / trend[:, None], axis=0)
+    def loss(coefficients: Vector) -> tuple[float, Vector]:
+        trend = coefficients[0] + coefficients[1] * inverse
+        ratio = target / trend
+        slope = (1 - ratio) / trend
+        gradient = np.array([np.mean(slope), np.mean(slope * inverse)])
+        return float(np.mean(ratio + np.log(trend))), gradient
 
     found = minimize(
         loss,
         np.ones(2),
-        jac=gradient,
+        jac=True,
         method="L-BFGS-B",
         bounds=[(1e-12, math.inf)] * 2,
     )

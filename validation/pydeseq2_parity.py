@@ -14,6 +14,7 @@ PyDESeq2 (a grid takes over, at steps of the grid) are counted and left out.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 
 from crispyx._stats import apeglm as compiled_apeglm
 from crispyx._stats import dispersion as compiled_dispersion
@@ -28,13 +30,6 @@ from crispyx._stats.cooks import outlying_pairs
 from crispyx._stats.nb_coefficients import Coefficients, Fitting, fit_coefficients
 from crispyx._stats.nb_likelihood import Counts, cell_table
 from crispyx._stats.wald import wald_tests
-from crispyx.de.nb_stages import (
-    Estimators,
-    compared_block,
-    final_fit,
-    fit_shrinkage,
-    genewise_fit,
-)
 from reference import (
     apeglm,
     cooks,
@@ -327,19 +322,52 @@ def shrinkage_stages(case: Comparison) -> Iterator[Row]:
     yield "effects larger than fitted, number", np.array([float(wider.sum())]), None
 
 
+def through_the_door(
+    case: Comparison, cook_filter: bool, given: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return the layers (n_genes,) that ``nb_glm_test`` writes for the comparison."""
+    import anndata
+
+    import crispyx
+
+    labels = np.repeat(LABELS, [case.n_control, len(case.counts) - case.n_control])
+    data = anndata.AnnData(
+        scipy.sparse.csr_matrix(case.counts.astype(np.float64)),
+        obs=pd.DataFrame({"arm": labels}, index=[f"c{i}" for i in range(len(labels))]),
+    )
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", crispyx.errors.CrispyxWarning)
+        crispyx.nb_glm_test(
+            data,
+            groupby="arm",
+            control_label=LABELS[0],
+            preset="pydeseq2",
+            size_factors=given,
+            cook_filter=cook_filter,
+            min_pct_both=0.0,
+            min_mean_ctrl=0.0,
+            min_mean_pert=0.0,
+            output_path=f"{folder}/result.h5ad",
+        )
+        found = anndata.read_h5ad(f"{folder}/result.h5ad")
+    return {name: layer[0] for name, layer in found.layers.items()}
+
+
 def whole_chain(case: Comparison, cook_filter: bool, given: np.ndarray | None) -> Iterator[Row]:
-    """Yield differences of the whole chain, nothing borrowed but given size factors."""
+    """Yield differences of the whole chain, nothing borrowed but given size factors.
+
+    The compiled column is what the public function writes.
+    """
     labels = np.repeat(LABELS, [case.n_control, len(case.counts) - case.n_control])
     options = replace(nb_glm.without_filters(nb_glm.PYDESEQ2), cook_filter=cook_filter)
     defined = nb_glm.nb_glm(case.counts, labels, LABELS[0], options, given)
-    chosen = Estimators(
-        shares_dispersion=False, fitting=LITERAL, cook_filter=cook_filter, literal=True
-    )
-    block = case.block()
-    genewise = genewise_fit(block, chosen, "compiled")
-    shrinkage = fit_shrinkage(genewise, block.table.n_cells, chosen)
-    alpha, _ = final_fit(block, genewise, shrinkage, chosen, "compiled")
-    tile = compared_block(block, alpha, shrinkage, chosen, "compiled")
+    layers = through_the_door(case, cook_filter, given)
+    tile = {
+        "dispersion": layers["dispersion"],
+        "log_fold_change": layers["logfoldchange_raw_ln"],
+        "statistic": layers["z_score"],
+        "pvalue": layers["pvalue"],
+    }
     good = (case.var("_genewise_converged") > 0) & (case.var("_MAP_converged") > 0)
     yield "genes whose optimizer failed there", np.array([float((~good).sum())]), None
     pairs = {
@@ -350,15 +378,15 @@ def whole_chain(case: Comparison, cook_filter: bool, given: np.ndarray | None) -
     for title, (name, difference, column) in pairs.items():
         theirs = np.asarray(column, dtype=float)[good]
         scale = np.log(2) if name == "log_fold_change" else 1.0
-        ours = [table[0][good] / scale for table in (getattr(defined, name), tile[name])]
+        ours = [table[good] / scale for table in (getattr(defined, name)[0], tile[name])]
         if difference is None:
             yield title, np.abs(ours[0] - theirs), np.abs(ours[1] - theirs)
         else:
             yield title, difference(ours[0], theirs), difference(ours[1], theirs)
     withheld = np.isnan(np.asarray(case.results["pvalue"], dtype=float)[good])
     differ = [
-        np.array([float((np.isnan(p[0][good]) != withheld).sum())])
-        for p in (defined.pvalue, tile["pvalue"])
+        np.array([float((np.isnan(p[good]) != withheld).sum())])
+        for p in (defined.pvalue[0], tile["pvalue"])
     ]
     yield "p-values withheld on one side only, number", differ[0], differ[1]
 

@@ -3,9 +3,10 @@
 from libc.math cimport NAN, exp, isnan, log
 from cython.parallel cimport prange, threadid
 
-from crispyx._kernels.sorting cimport sort_values
-
 ctypedef long long int64
+
+cdef enum:
+    N_LOGS = 256
 
 ctypedef fused value_t:
     float
@@ -35,33 +36,89 @@ def median_ratios(
     const int[::1] genes,         # IN (nnz,)
     const int64[::1] ptr,         # IN (n_cells + 1,)
     const double[::1] log_mean,   # IN (n_genes,), NaN leaves a gene out
-    double[:, ::1] scratch,       # SCRATCH (n_threads, 2 * longest cell)
+    double[:, ::1] scratch,       # SCRATCH (n_threads, longest cell)
     double[::1] size_factors,     # OUT (n_cells,), NaN without a usable gene
     int n_threads,
 ):
     """Fill the exponential of the median of log y - log_mean over the counts above 0."""
-    cdef Py_ssize_t cell
+    cdef Py_ssize_t cell, i
     cdef int t
+    cdef double logs[N_LOGS]
+    logs[0] = 0
+    for i in range(1, N_LOGS):
+        logs[i] = log(<double> i)
     with nogil:
         for cell in prange(ptr.shape[0] - 1, schedule="dynamic", num_threads=n_threads):
             t = threadid()
             size_factors[cell] = median_ratio(
                 &values[0] + ptr[cell], &genes[0] + ptr[cell], ptr[cell + 1] - ptr[cell],
-                &log_mean[0], &scratch[t, 0], &scratch[t, 0] + scratch.shape[1] // 2,
+                &log_mean[0], logs, &scratch[t, 0],
             )
 
 
 cdef double median_ratio(const value_t* y, const int* genes, Py_ssize_t n, const double* log_mean,
-                         double* ratios, double* sort_scratch) noexcept nogil:
+                         const double* logs, double* ratios) noexcept nogil:
     cdef Py_ssize_t i, kept = 0
+    cdef double upper, lower, log_y
     for i in range(n):
         if y[i] > 0 and not isnan(log_mean[genes[i]]):
-            ratios[kept] = log(<double> y[i]) - log_mean[genes[i]]
+            # Most counts are small, and their logs known.
+            if y[i] < N_LOGS and y[i] == <int> y[i]:
+                log_y = logs[<int> y[i]]
+            else:
+                log_y = log(<double> y[i])
+            ratios[kept] = log_y - log_mean[genes[i]]
             kept += 1
     if kept == 0:
         return NAN
-    sort_values(ratios, sort_scratch, kept)
-    return exp((ratios[(kept - 1) // 2] + ratios[kept // 2]) / 2)
+    upper = smallest(ratios, kept, kept // 2)
+    lower = upper
+    if kept % 2 == 0:
+        lower = ratios[0]
+        for i in range(1, kept // 2):
+            lower = max(lower, ratios[i])
+    return exp((lower + upper) / 2)
+
+
+cdef double smallest(double* a, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Return the k-th smallest number, counted from 0; those before it come to stand before it.
+
+    Hoare's selection with the middle of three as pivot.
+    """
+    cdef Py_ssize_t low = 0, high = n - 1, i, j, middle
+    cdef double pivot
+    while low < high:
+        middle = (low + high) // 2
+        if a[middle] < a[low]:
+            swap(a, low, middle)
+        if a[high] < a[low]:
+            swap(a, low, high)
+        if a[high] < a[middle]:
+            swap(a, middle, high)
+        pivot = a[middle]
+        i, j = low, high
+        while i <= j:
+            while a[i] < pivot:
+                i += 1
+            while a[j] > pivot:
+                j -= 1
+            if i <= j:
+                swap(a, i, j)
+                i += 1
+                j -= 1
+        if k <= j:
+            high = j
+        elif k >= i:
+            low = i
+        else:
+            break
+    return a[k]
+
+
+cdef inline void swap(double* a, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    cdef double held = a[i]
+    a[i] = a[j]
+    a[j] = held
 
 
 def cell_totals(

@@ -150,7 +150,7 @@ def cell_size_factors(
         kernel.cell_totals(*arrays, found, n_threads)
         return np.where(found > 0, found, np.nan)
     longest = int(np.diff(block.ptr).max(initial=0))
-    kernel.median_ratios(*arrays, np.empty((n_threads, 2 * longest)), found, n_threads)
+    kernel.median_ratios(*arrays, np.empty((n_threads, max(1, longest))), found, n_threads)
     return found
 
 

@@ -35,7 +35,7 @@ class DifferentialExpressionResult:
         Effect, test statistic (positive = higher in the perturbation) and two-sided p; NaN where
         untested.
     method : str
-        ``"t_test"`` or ``"wilcoxon"``.
+        ``"t_test"``, ``"wilcoxon"`` or ``"nb_glm"``.
     perturbation : str
         Label.
     pvalue_adj : numpy.ndarray (n_genes,) or None
@@ -70,7 +70,7 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
     groups : list of str
         Perturbations, the rows of all tables.
     statistics, pvalues, pvalues_adj, logfoldchanges, effect_size, u_statistics : numpy.ndarray
-        Tables (n_groups, n_genes); NaN where untested. ``u_statistics`` is 0 for the t-test.
+        Tables (n_groups, n_genes); NaN where untested. ``u_statistics`` is 0 but for ranks.
     pts, pts_rest : numpy.ndarray (n_groups, n_genes)
         Fraction of perturbed and of control cells with a value above 0.
     order : numpy.ndarray (n_groups, n_genes) int64

@@ -66,7 +66,7 @@ class StoredResult(RankGenesGroupsResult):
 
 
 def load_result(path: str | Path) -> RankGenesGroupsResult:
-    """Open the result file of :func:`t_test` or :func:`wilcoxon_test`.
+    """Open the result file of :func:`t_test`, :func:`wilcoxon_test` or :func:`nb_glm_test`.
 
     Parameters
     ----------

@@ -6,14 +6,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from validation.benchmarks.screens import LARGEST
+from validation.benchmarks.screens import LARGEST, PAIR
 
 # The calls that crispat's authors published: compared with, not run.
 PUBLISHED = "published"
 # A screen too large for the others.
 ALONE = "alone"
 WITHOUT_PROCESS = (PUBLISHED, ALONE)
-ALL_PEERS = ("crispyx", "illico", "pdex", "scanpy", "crispat", "kaichi", *WITHOUT_PROCESS)
+ALL_PEERS = (
+    "crispyx",
+    "illico",
+    "pdex",
+    "scanpy",
+    "pydeseq2",
+    "crispat",
+    "kaichi",
+    *WITHOUT_PROCESS,
+)
 RULES = ("umi", "max", "ratio", "quantiles")
 MIXTURES = (
     "poisson_gauss",
@@ -82,6 +91,10 @@ class Case:
         return self.operation, self.name, self.data, self.peer, self.threads
 
 
+# Arguments of the negative binomial test that both versions of crispyx document.
+EACH = {"both": {"size_factor_scope": "per_comparison", "dispersion_scope": "per_comparison"}}
+# PyDESeq2's own size factors rest on genes that all cells express: both sides get total counts.
+REPEATED = {"ours": {"preset": "pydeseq2"}, "total_size_factors": True}
 LOG, RAW = {"is_log1p": True}, {"is_log1p": False}
 # Name, file, parameters and peers of every case on expression.
 EXPRESSION: Mapping[str, tuple[tuple[str, str, Mapping[str, Any], tuple[str, ...]], ...]] = {
@@ -91,14 +104,24 @@ EXPRESSION: Mapping[str, tuple[tuple[str, str, Mapping[str, Any], tuple[str, ...
         ("counts CSR", "counts", RAW, ("illico",)),
     ),
     "t-test": (("log CSR", "log_csr", LOG, ("crispyx", "scanpy")),),
+    "nb-glm": (
+        ("whole screen, counts CSR", "counts", {}, ("crispyx",)),
+        ("each comparison, counts CSR", "counts", EACH, ("crispyx",)),
+    ),
     "qc": (("counts CSR", "counts", {}, ("crispyx", "scanpy")),),
     "normalize": (("counts CSR", "counts", {}, ("crispyx", "scanpy")),),
     "convert": (("CSR to CSC", "log_csr", {}, ("crispyx", "scanpy")),),
     "pseudobulk": (("sums, counts CSR", "counts", {}, ("crispyx", "scanpy")),),
 }
 OPERATIONS = (*EXPRESSION, "guides")
-# These take a minute, five minutes and most of an hour.
-SLOW = {("S", "wilcoxon", "scanpy"), ("M", "wilcoxon", "pdex"), ("M", "wilcoxon", "scanpy")}
+# These take from a minute to hours.
+SLOW = {
+    ("S", "wilcoxon", "scanpy"),
+    ("M", "wilcoxon", "pdex"),
+    ("M", "wilcoxon", "scanpy"),
+    ("S", "nb-glm", "crispyx"),
+    ("M", "nb-glm", "crispyx"),
+}
 SLOW_MODELS = {"neg_binomial"}
 
 
@@ -127,6 +150,13 @@ def expression_cases(operation: str, screen: str, threads: int | None = None) ->
                 parameters=parameters,
                 slow=(screen, operation, peer) in SLOW,
             )
+
+
+def pair_case(threads: int | None = None) -> Case:
+    """Return one perturbation against the control, beside PyDESeq2."""
+    used = threads or EXPRESSION_THREADS
+    name = "one comparison, PyDESeq2's estimates"
+    return Case(name, "nb-glm", PAIR, "counts", "pydeseq2", used, REPEATED)
 
 
 def guide_cases(threads: int | None = None) -> Iterator[Case]:
@@ -162,3 +192,5 @@ def cases(operation: str, screens: tuple[str, ...], threads: int | None = None) 
         else:
             for screen in screens:
                 yield from expression_cases(chosen, screen, threads)
+        if chosen == "nb-glm":
+            yield pair_case(threads)

@@ -16,6 +16,7 @@ from validation.benchmarks.runs import collect
 OF_OPERATION = {
     "wilcoxon": agreement.of_tests,
     "t-test": agreement.of_tests,
+    "nb-glm": agreement.of_tests,
     "pseudobulk": agreement.of_tests,
     "qc": agreement.of_matrices,
     "normalize": agreement.of_matrices,

@@ -24,6 +24,7 @@ from validation.peers.catalog import load_peers
 TITLES = {
     "wilcoxon": "Wilcoxon rank-sum test, all perturbations",
     "t-test": "Welch's t-test, all perturbations",
+    "nb-glm": "Negative binomial test of counts",
     "qc": "Quality control, filtered file written",
     "normalize": "Normalization and log1p, file to file",
     "convert": "CSR to CSC, file to file",

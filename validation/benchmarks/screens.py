@@ -33,6 +33,16 @@ SIMULATED: Mapping[str, Mapping[str, Any]] = {
         **SPARSE,
         **ONE_GUIDE,
     },
+    "pair": {
+        "n_cells": 2_300,
+        "n_genes": 8_000,
+        "n_perturbations": 1,
+        "n_control_guides": 20,
+        "n_batches": 1,
+        "guide_abundance_log_sd": 0.0,
+        **SPARSE,
+        **ONE_GUIDE,
+    },
     "S": {
         "n_cells": 20_000,
         "n_genes": 8_000,
@@ -66,6 +76,8 @@ SIMULATED: Mapping[str, Mapping[str, Any]] = {
 }
 # Too large to be held in memory: one file, made by crispyx itself.
 LARGEST = "L"
+# One perturbation and its control.
+PAIR = "pair"
 REAL = ("papalexi", "norman", "schraivogel")
 SCREENS = (*SIMULATED, *REAL)
 

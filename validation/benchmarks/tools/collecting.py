@@ -19,6 +19,15 @@ def result_file(job: Job) -> str:
     return str(path)
 
 
+def total_size_factors(job: Job) -> Any:
+    """Return the total count of every cell (n_cells,), divided by the geometric mean."""
+    import anndata
+    import numpy as np
+
+    total = np.asarray(anndata.read_h5ad(job.input).X.sum(axis=1), dtype=float).ravel()
+    return total / np.exp(np.log(total).mean())
+
+
 def test_arrays(**tables: pd.DataFrame) -> dict[str, Any]:
     """Return tables (perturbations x genes) ordered by their labels, and the labels."""
     ordered = {name: table.sort_index().sort_index(axis=1) for name, table in tables.items()}

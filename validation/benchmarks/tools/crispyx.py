@@ -13,6 +13,7 @@ from validation.benchmarks.tools.collecting import (
     profile_arrays,
     result_file,
     test_arrays,
+    total_size_factors,
     write_flags,
 )
 
@@ -51,8 +52,12 @@ def _test(method: str) -> Action:
 
         test = getattr(crispyx, method)
         # The namesake's wilcoxon_test takes its threads from the environment only.
-        threads = {"n_jobs": job.threads} if job.tool == OURS or method == "t_test" else {}
-        own = job.parameters.get("ours", {}) if job.tool == OURS else {}
+        threads = {"n_jobs": job.threads} if job.tool == OURS or method != "wilcoxon_test" else {}
+        own = dict(job.parameters.get("both", {}))
+        if job.tool == OURS:
+            own |= job.parameters.get("ours", {})
+        if job.parameters.get("total_size_factors"):
+            own["size_factors"] = total_size_factors(job)
         arguments = _labels(job) | UNFILTERED | threads | _quiet(job) | own
         return lambda: test(job.input, output_dir=job.output, **arguments)
 
@@ -113,6 +118,7 @@ def _guides(job: Job) -> Callable[[], object]:
 ACTIONS = {
     "wilcoxon": _test("wilcoxon_test"),
     "t-test": _test("t_test"),
+    "nb-glm": _test("nb_glm_test"),
     "qc": Action(_qc, matrix_arrays),
     "normalize": Action(_normalize, matrix_arrays),
     "convert": Action(_convert, matrix_arrays),
