@@ -117,6 +117,24 @@ def begun_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.work.begun")
 
 
+def shrunk_name(
+    input_path: Path,
+    output_dir: str | os.PathLike[str] | None = None,
+    data_name: str | None = None,
+) -> Path:
+    """Return the conventional name of a result with shrunken fold changes.
+
+    It is the input's with ``_shrunk`` added, in its folder or in ``output_dir``; ``data_name`` is
+    treated as by :func:`resolve_output_path`.
+    """
+    if data_name:
+        return resolve_output_path(
+            input_path, suffix="shrunk", output_dir=output_dir, data_name=data_name
+        )
+    folder = Path(output_dir) if output_dir is not None else input_path.parent
+    return folder / f"{input_path.stem}_shrunk.h5ad"
+
+
 def sorted_name(input_path: Path) -> Path:
     """Return the conventional name of a copy with sorted cells: beside the input."""
     return input_path.with_name(f"{input_path.stem}_sorted.h5ad")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,31 @@ class ResultFile:
             tables = [file[self._elements[name]] for name in names]
             for start in range(0, len(self.groups), n_rows):
                 yield start, [table[start : start + n_rows] for table in tables]
+
+    @contextmanager
+    def tables(self) -> Iterator[Callable[[str, slice, slice], np.ndarray]]:
+        """Keep the file open; yield a reader (name, rows, genes) of X and the layers."""
+        with open_file(self.path) as file:
+            yield lambda name, rows, genes: file[self._elements[name]][rows, genes]
+
+    def uns(self) -> dict[str, Any]:
+        """Return all of uns but what is as long as the genes or nested deeper than once."""
+        with open_file(self.path) as file:
+            return {name: _value(node) for name, node in file["uns"].items() if _is_note(node)}
+
+
+def _is_note(node: h5py.Dataset | h5py.Group) -> bool:
+    if isinstance(node, h5py.Dataset):
+        return True
+    return all(isinstance(part, h5py.Dataset) for part in node.values())
+
+
+def _value(node: h5py.Dataset | h5py.Group) -> Any:
+    if isinstance(node, h5py.Group):
+        return {name: _value(part) for name, part in node.items()}
+    if node.shape == ():
+        return _scalar(node)
+    return node.asstr()[()] if h5py.check_string_dtype(node.dtype) else node[()]
 
 
 def _scalar(node: h5py.Dataset) -> Any:

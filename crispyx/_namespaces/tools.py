@@ -87,6 +87,41 @@ class _ToolsNamespace:
 
         return energy_distance(data, perturbation_column=perturbation_column, **kwargs)
 
+    def shrink_lfc(
+        self,
+        data: Any,
+        *,
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        method: str = "stats",
+        prior_scale_mode: str = "global",
+        min_mu: float = 0.0,
+        n_jobs: int = -1,
+        batch_size: int = 128,
+        profiling: bool = False,
+        memory_limit_gb: float | None = None,
+        **kwargs: Any,
+    ) -> RankGenesGroupsResult:
+        """Shrink the fold changes of a negative binomial result towards 0 (apeGLM).
+
+        See :func:`crispyx.de.shrink_lfc`; ``kwargs`` are its further arguments.
+        """
+        from crispyx.de import shrink_lfc
+
+        return shrink_lfc(
+            data,
+            output_dir=output_dir,
+            data_name=data_name,
+            method=method,
+            prior_scale_mode=prior_scale_mode,
+            min_mu=min_mu,
+            n_jobs=n_jobs,
+            batch_size=batch_size,
+            profiling=profiling,
+            memory_limit_gb=memory_limit_gb,
+            **kwargs,
+        )
+
     def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
         """Count what every two of several named sets have in common.
 

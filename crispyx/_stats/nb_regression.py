@@ -208,8 +208,10 @@ def standard_errors_of_block(
     design: np.ndarray, mu: np.ndarray, alpha: np.ndarray, ridge: float
 ) -> np.ndarray:
     """Return the standard errors (n_genes, p) at means (n_genes, n_cells)."""
-    pairs = zip(mu, alpha, strict=True)
-    return np.stack([standard_errors(design, m, float(a), ridge) for m, a in pairs])
+    found = np.empty((len(mu), design.shape[1]))
+    for g, m in enumerate(mu):
+        found[g] = standard_errors(design, m, float(alpha[g]), ridge)
+    return found
 
 
 def means_of_block(
@@ -254,7 +256,7 @@ def _reference_block(
         for g, y in enumerate(counts)
     ]
     return Regressions(
-        np.array([fit.coefficients for fit in fits]),
-        np.array([fit.iterations for fit in fits]),
-        np.array([fit.converged for fit in fits]),
+        np.array([fit.coefficients for fit in fits]).reshape(start.shape),
+        np.array([fit.iterations for fit in fits], dtype=np.int64),
+        np.array([fit.converged for fit in fits], dtype=bool),
     )

@@ -6,6 +6,7 @@ from crispyx.de.concordance import guide_concordance
 from crispyx.de.nb_glm import nb_glm_test
 from crispyx.de.rank_genes_groups import rank_genes_groups
 from crispyx.de.results import DifferentialExpressionResult, RankGenesGroupsResult
+from crispyx.de.shrinkage import shrink_lfc
 from crispyx.de.storage import load_result
 from crispyx.de.t_test import t_test
 from crispyx.de.wilcoxon import wilcoxon_test
@@ -17,6 +18,7 @@ __all__ = [
     "load_result",
     "nb_glm_test",
     "rank_genes_groups",
+    "shrink_lfc",
     "t_test",
     "wilcoxon_test",
 ]

@@ -169,8 +169,9 @@ def nb_glm_test(
     cook_filter : bool
         Withhold p-values (NaN) that rest on one count, by Cook's distance. ``preset="pydeseq2"``
         also replaces such counts and fits again, as PyDESeq2 does.
-    lfc_shrinkage_type : {"none"}
-        ``"apeglm"`` is not available yet, refused.
+    lfc_shrinkage_type : {"none", "apeglm"}
+        ``"apeglm"`` shrinks the fold changes as :func:`shrink_lfc` does with ``method="full"``: one
+        prior for all perturbations, or one for each with ``preset="pydeseq2"``.
     lfc_base : {"log2", "ln"}
         Unit of fold changes and standard errors.
     corr_method : {"benjamini-hochberg", "bonferroni"}
@@ -255,9 +256,9 @@ def nb_glm_test(
     -----
     Source: Love, Huber and Anders, Genome Biology 15 (2014) 550. Reference: ``reference.nb_glm``.
     """
-    if lfc_shrinkage_type != "none":
+    if lfc_shrinkage_type not in ("none", "apeglm"):
         raise InputError(
-            f"lfc_shrinkage_type is {lfc_shrinkage_type!r}; only 'none' is available yet"
+            f"lfc_shrinkage_type is {lfc_shrinkage_type!r}; choose one of ('none', 'apeglm')"
         )
     if lfc_base not in ("log2", "ln"):
         raise InputError(f"lfc_base is {lfc_base!r}; choose one of ('log2', 'ln')")
@@ -313,6 +314,7 @@ def nb_glm_test(
             use_control_cache and freeze_control is not False,
             irls_batch_size,
             max_dense_fraction,
+            lfc_shrinkage_type == "apeglm",
             bool(profiling),
             bool(verbose),
         ),

@@ -21,13 +21,16 @@ from crispyx._jobs.driver import run_units
 from crispyx._jobs.plan import MAX_WIDTH, Plan, plan_genes
 from crispyx._jobs.screen import REST, Screen
 from crispyx._jobs.tiles import TileStore
+from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.budget import working_memory
 from crispyx._run.sampling import Sampler
+from crispyx._stats.apeglm import Searching
 from crispyx._stats.dispersion import largest_dispersion
 from crispyx.de.comparison import Comparison, Method
 from crispyx.de.nb_cells import chosen_genes, require_size_factors, screen_cells
 from crispyx.de.nb_choices import Choices
-from crispyx.de.nb_passes import COLUMNS, FIELDS, GENEWISE, Passes
+from crispyx.de.nb_passes import COLUMNS, FIELDS, GENEWISE, Passes, Tile
+from crispyx.de.nb_shrinkage import SHRUNK_COLUMNS, SHRUNK_FIELDS, Shrinking, prior_scales
 from crispyx.de.nb_stages import (
     ALL_ZERO,
     CONFOUNDED,
@@ -81,6 +84,8 @@ class NegativeBinomialTest(Method):
         Genes fitted at a time.
     dense_fraction : float
         Share of the memory for the tables of a block.
+    shrinks_effects : bool
+        Shrink the fold changes in a third pass.
     profiles, logs : bool
         Note time and memory; log every perturbation.
     """
@@ -95,6 +100,7 @@ class NegativeBinomialTest(Method):
     shares_control: bool
     genes_at_a_time: int | None
     dense_fraction: float
+    shrinks_effects: bool
     profiles: bool
     logs: bool
     name = "nb_glm"
@@ -113,6 +119,7 @@ class NegativeBinomialTest(Method):
             "covariates": self.covariates,
             "min_total_count": self.min_total_count,
             "lfc_base": "log2" if self.in_log2 else "ln",
+            "lfc_shrinkage_type": "apeglm" if self.shrinks_effects else "none",
             "profiling": self.profiles,
         }
 
@@ -167,8 +174,8 @@ class NegativeBinomialTest(Method):
             scratch_dir=plan.scratch_dir,
             n_threads=comparison.n_threads,
         )
-        final = comparison.store(FIELDS, plan.width)
-        first = None
+        final = comparison.store(FIELDS, plan.width, part="fits" if self.shrinks_effects else "")
+        first = shrunk = None
         try:
             stream.summarize()
             source.require_counts(stream.summary, "nb_glm_test")
@@ -218,12 +225,62 @@ class NegativeBinomialTest(Method):
                 _log_perturbations(final, comparison.screen)
             notes = self._notes(comparison, cells.size_factors)
             notes["profiling"] = _profile(began, sampler) if self.profiles else "NA"
-            comparison.write(final, self.columns, notes)
+            if self.shrinks_effects:
+                shrunk = comparison.store(SHRUNK_FIELDS, plan.width)
+                if not running.resume:
+                    shrunk.remove()
+                notes |= self._shrink(comparison, stream, passes, final, shrunk)
+                comparison.write(shrunk, SHRUNK_COLUMNS, notes)
+                final.remove()
+            else:
+                comparison.write(final, self.columns, notes)
         finally:
             stream.close()
             final.close()
-            if first is not None:
-                first.close()
+            for store in (first, shrunk):
+                if store is not None:
+                    store.close()
+
+    def _shrink(
+        self,
+        comparison: Comparison,
+        stream: GeneStream,
+        passes: Passes,
+        fits: TileStore,
+        shrunk: TileStore,
+    ) -> dict[str, Any]:
+        """Make the tiles of the third pass; return what the result notes of it."""
+        mode = "per_comparison" if self.choices.literal else "global"
+        running = comparison.running
+        scale = prior_scales(
+            lambda name, k: fits.rows(name, k, k + 1)[0],
+            comparison.shape,
+            mode,
+            running.memory_limit_gb,
+        )
+        shrinking = Shrinking(
+            scale,
+            self.in_log2,
+            comparison.engine,
+            comparison.n_threads,
+            Searching(literal=self.choices.literal),
+            passes.cells,
+        )
+
+        def shrink(block: CompressedBlock) -> Tile:
+            columns = {name: fits.columns(name, block.start, block.stop) for name in FIELDS}
+            return shrinking.of_counts(columns, block)
+
+        label = f"{self.name}: shrinkage"
+        run_units(
+            shrunk, stream.blocks, shrink, resume=running.resume, label=label, show=running.show
+        )
+        return {
+            "lfc_shrinkage_type": "apeglm",
+            "shrinkage_method": "full",
+            "prior_scale_mode": mode,
+            "prior_scale": scale,
+        }
 
     def _plan(self, comparison: Comparison) -> Plan:
         n_groups, n_genes = comparison.shape

@@ -254,9 +254,11 @@ def _perturbation_effects(
         np.stack([np.bincount(group, row, n + 1)[1:] for row in table]) for table in (counts, mu)
     ]
     effects = np.zeros((len(counts), n))
+    moving = np.ones(effects.shape, dtype=bool)
     for _ in range(max_iter):
         step = np.clip(sums[0] / (sums[1] * np.exp(effects)) - 1, -LARGEST_STEP, LARGEST_STEP)
-        effects += step
-        if not (np.abs(step) > tol).any():
+        effects += np.where(moving, step, 0)  # each stops by itself, whatever the others do
+        moving &= np.abs(step) > tol
+        if not moving.any():
             break
     return effects
