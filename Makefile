@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
-.PHONY: help demo test test-slow bench bench-kernels lint build clean
+.PHONY: help demo test test-slow bench bench-kernels lint docs tutorials build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
@@ -14,6 +14,8 @@ help:
 	@echo "make bench      compare time and memory with other tools; writes docs/benchmarks.md"
 	@echo "make bench-kernels  time every method, compiled against its definition"
 	@echo "make lint       run every static check"
+	@echo "make docs       build the documentation into docs/_build, warnings as errors"
+	@echo "make tutorials  run the notebooks again"
 	@echo "make build      build sdist and wheel into dist/"
 	@echo "make clean      remove everything that was made"
 
@@ -50,10 +52,17 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 	$(BIN)/codespell crispyx reference validation tests docs README.md CHANGELOG.md Makefile setup.py pyproject.toml
 
+docs: $(VENV)/installed-all,docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+	$(BIN)/python -m pytest -q tests/test_documentation.py
+
+tutorials: $(VENV)/installed-all,docs
+	cd docs/tutorials && $(abspath $(BIN))/jupyter execute --inplace *.ipynb
+
 build: $(VENV)/installed-test
 	rm -rf dist
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist demo_output benchmark_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/jupyter_execute demo_output benchmark_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find crispyx -name '*.so' -delete

@@ -49,9 +49,10 @@ def rank_genes_groups(
     method : {"wilcoxon", "t-test", "nb_glm"}
         :func:`crispyx.de.wilcoxon_test`, :func:`crispyx.de.t_test` (also ``"t_test"``) or
         :func:`crispyx.de.nb_glm_test` (also ``"nb-glm"``).
-    perturbation_column, groupby, control_label, reference, gene_name_column, perturbations, \
-output_dir, data_name, corr_method, verbose, resume, memory_limit_gb, force
+    perturbation_column, groupby, control_label, reference, gene_name_column, perturbations
         As in those functions.
+    output_dir, data_name, corr_method, verbose, resume, memory_limit_gb, force
+        Likewise.
     **kwargs
         Further arguments of the chosen function.
 

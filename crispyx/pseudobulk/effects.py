@@ -69,10 +69,11 @@ def effects(
         One row per perturbation instead of one per perturbation and batch.
     min_cells : int
         A batch where one of the arms has fewer cells takes no part for that perturbation.
-    layer, chunk_size, memory_limit_gb, n_jobs, output_dir, data_name, output_path, verbose, \
-resume, force
+    layer, chunk_size, memory_limit_gb, n_jobs, output_dir, data_name, output_path, verbose
         As in :func:`aggregate`; without names given the result is ``crispyx_batch_effects.h5ad``
         (``crispyx_aggregated_effects.h5ad``).
+    resume, force
+        Likewise.
 
     Returns
     -------
@@ -277,10 +278,11 @@ def normalized_effects(
         Factor of the mean within the logarithm (``"log_mean"``).
     batch_column : str or None
         obs column of batches; None takes all cells as one.
-    layer, chunk_size, memory_limit_gb, n_jobs, output_dir, data_name, output_path, verbose, \
-resume, force
+    layer, chunk_size, memory_limit_gb, n_jobs, output_dir, data_name, output_path, verbose
         As in :func:`aggregate`; without names given the result is
         ``crispyx_normalized_effects.h5ad``.
+    resume, force
+        Likewise.
 
     Returns
     -------

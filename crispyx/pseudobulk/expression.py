@@ -176,9 +176,10 @@ def compute_pseudobulk_expression(
     ----------
     data : path, crispyx.AnnData or anndata.AnnData
         Counts; an AnnData in memory needs ``output_path`` or ``output_dir``.
-    perturbation_column, control_label, gene_name_column, perturbations, chunk_size, output_dir, \
-layer, output_path, memory_limit_gb, resume, force
+    perturbation_column, control_label, gene_name_column, perturbations, chunk_size, output_dir
         As in :func:`compute_average_log_expression`.
+    layer, output_path, memory_limit_gb, resume, force
+        Likewise.
     baseline_count : float
         b, the factor of the mean within the logarithm: the larger it is, the less genes of low
         expression are shrunk towards 0.
