@@ -78,7 +78,8 @@ def test_threads_with_one_output_give_it_complete_or_are_refused(
 def test_spawned_process_gives_the_same_bits(screen: Path, tmp_path: Path) -> None:
     expected = p_values(screen, tmp_path / "alone.h5ad")
     program = (
-        "import sys; from pathlib import Path; from faults.test_concurrency import *\n"
+        "import sys; from multiprocessing import get_context; from pathlib import Path\n"
+        "from faults.test_concurrency import computed_elsewhere\n"
         "if __name__ == '__main__':\n"
         "    with get_context('spawn').Pool(2) as pool:\n"
         "        jobs = [(Path(sys.argv[1]), Path(sys.argv[2]) / f'{k}.h5ad') for k in (0, 1)]\n"

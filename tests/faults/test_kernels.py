@@ -29,7 +29,7 @@ VALUES = st.sampled_from(
 )
 PLACES = st.sampled_from([0, 1, 2, 3, 4, 5, 8, 9, -1, 2**31 - 1, -(2**31)])
 TYPES = st.sampled_from(["f4", "f8", "i4", "i8", "u2", "u8", "?", "c8", ">f4"])
-anything = settings(max_examples=40, suppress_health_check=list(HealthCheck))
+anything = settings(max_examples=15, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
