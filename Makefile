@@ -5,7 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
-.PHONY: help demo test test-slow bench bench-kernels lint docs tutorials build clean
+.PHONY: help demo test test-slow bench bench-kernels reliability check-bounds check-address \
+	check-threads lint docs tutorials build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
@@ -13,6 +14,8 @@ help:
 	@echo "make test-slow  run the long tests too"
 	@echo "make bench      compare time and memory with other tools; writes docs/benchmarks.md"
 	@echo "make bench-kernels  time every method, compiled against its definition"
+	@echo "make reliability  kill, fill, damage and crowd every operation; writes docs/reliability.md"
+	@echo "make check-bounds, check-address, check-threads  kernels under bounds checks, sanitizers"
 	@echo "make lint       run every static check"
 	@echo "make docs       build the documentation into docs/_build, warnings as errors"
 	@echo "make tutorials  run the notebooks again"
@@ -43,6 +46,34 @@ bench: $(VENV)/installed-test
 
 bench-kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest validation/benchmarks/test_kernels.py --benchmark-columns=median,rounds
+
+reliability: $(VENV)/installed-test
+	mkdir -p build
+	-$(BIN)/python -m pytest tests/faults --tally build/tally.json -q
+	cd tests && ../$(BIN)/python -m faults.page ../build/tally.json ../docs/reliability.md
+
+# Builds of the kernels beside the tree, and the tests that reach them.
+KERNEL_TESTS := tests/methods tests/io/test_source.py tests/io/test_genes.py \
+	tests/faults/test_kernels.py
+BUILD_AT = $(BIN)/python setup.py -q build --build-lib build/$(1)/lib --build-temp build/$(1)/temp
+CHECKED = $(2) $(BIN)/python -P -m pytest -o pythonpath="build/$(1)/lib tests" \
+	-p no:cacheprovider -q -m "not slow" $(KERNEL_TESTS)
+# Python keeps memory to its end, which is no leak of the kernels.
+ASAN = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+# gcc's OpenMP runtime is not built for it: what it orders is not seen, hence one thread of it.
+TSAN = LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) OMP_NUM_THREADS=1
+
+check-bounds: $(VENV)/installed-test
+	CRISPYX_DEBUG=1 $(call BUILD_AT,checked)
+	$(call CHECKED,checked,)
+
+check-address: $(VENV)/installed-test
+	CRISPYX_SANITIZE=address,undefined $(call BUILD_AT,address)
+	$(call CHECKED,address,$(ASAN))
+
+check-threads: $(VENV)/installed-test
+	CRISPYX_SANITIZE=thread $(call BUILD_AT,thread)
+	$(call CHECKED,thread,$(TSAN))
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

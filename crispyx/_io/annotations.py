@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
+from crispyx._io.damage import reading_structure
 from crispyx.errors import InputError, MissingColumnError
 
 
@@ -56,22 +57,25 @@ class FileAnnotations:
     @cached_property
     def index(self) -> np.ndarray:
         """Names (n,) str objects."""
-        name = self._group.attrs.get("_index", "_index")
-        if name not in self._group:
-            raise InputError(f"{self._where}: {self.axis} has no index ({name!r} is missing)")
-        return as_text(self._read(name))
+        with reading_structure(f"{self._where}: the index of {self.axis}"):
+            name = self._group.attrs.get("_index", "_index")
+            if name not in self._group:
+                raise InputError(f"{self._where}: {self.axis} has no index ({name!r} is missing)")
+            return as_text(self._read(name))
 
     @property
     def columns(self) -> list[str]:
-        order = self._group.attrs.get("column-order")
-        if order is None:
-            index = self._group.attrs.get("_index", "_index")
-            return [name for name in self._group if name not in (index, "__categories")]
-        return [name.decode() if isinstance(name, bytes) else str(name) for name in order]
+        with reading_structure(f"{self._where}: the columns of {self.axis}"):
+            order = self._group.attrs.get("column-order")
+            if order is None:
+                index = self._group.attrs.get("_index", "_index")
+                return [name for name in self._group if name not in (index, "__categories")]
+            return [name.decode() if isinstance(name, bytes) else str(name) for name in order]
 
     def column(self, name: str) -> np.ndarray:
         require_column(name, self.columns, self.axis, self._where)
-        values = self._read(name)
+        with reading_structure(f"{self._where}: {self.axis} column {name!r}"):
+            values = self._read(name)
         if values.shape != self.index.shape:
             raise InputError(
                 f"{self._where}: {self.axis} column {name!r} has shape {values.shape} where "
@@ -106,7 +110,8 @@ class TableAnnotations:
     @cached_property
     def index(self) -> np.ndarray:
         """Names (n,) str objects; the first field."""
-        return as_text(self._read(self._table.dtype.names[0]))
+        with reading_structure(f"{self._where}: the index of {self.axis}"):
+            return as_text(self._read(self._table.dtype.names[0]))
 
     @property
     def columns(self) -> list[str]:
@@ -114,11 +119,12 @@ class TableAnnotations:
 
     def column(self, name: str) -> np.ndarray:
         require_column(name, self.columns, self.axis, self._where)
-        values = self._read(name)
-        categories = self._table.file.get(f"uns/{name}_categories")
-        if categories is None or values.dtype.kind not in "iu":
-            return values
-        return _decode(values, read_array(categories), self._where)
+        with reading_structure(f"{self._where}: {self.axis} column {name!r}"):
+            values = self._read(name)
+            categories = self._table.file.get(f"uns/{name}_categories")
+            if categories is None or values.dtype.kind not in "iu":
+                return values
+            return _decode(values, read_array(categories), self._where)
 
     def _read(self, name: str) -> np.ndarray:
         values = self._table.fields(name)[()]

@@ -14,6 +14,7 @@ import numpy as np
 
 from crispyx._io.annotations import Annotations
 from crispyx._io.counts_elsewhere import counts_elsewhere
+from crispyx._io.dense import DenseStorage
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.tenx import tenx_folder_files
 from crispyx._kernels import compressed as kernel

@@ -14,6 +14,7 @@ import numpy as np
 from crispyx._io.annotations import FrameAnnotations, file_annotations
 from crispyx._io.columns import ChosenAnnotations, choose_columns, columns_of_kind
 from crispyx._io.compressed import CompressedStorage
+from crispyx._io.damage import reading_structure
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
 from crispyx._io.journal import recover
@@ -114,7 +115,7 @@ def modality_kinds(data: Any) -> tuple[dict[str, set[str]], str]:
     path = resolve_data_path(data)
     if find_tenx_folder(path) is not None:
         return {}, str(path)
-    with open_file(path) as file:
+    with open_file(path) as file, reading_structure(str(path)):
         return kinds_in_file(file, path) if is_mudata_file(file) else {}, str(path)
 
 
@@ -128,7 +129,7 @@ def is_h5ad(path: Path) -> bool:
     """
     if find_tenx_folder(path) is not None:
         return False
-    with open_file(path) as file:
+    with open_file(path) as file, reading_structure(str(path)):
         return not is_mudata_file(file) and not is_tenx_file(file)
 
 
@@ -164,14 +165,15 @@ def _from_file(
 ) -> MatrixSource:
     file = open_file(path)
     try:
-        if is_mudata_file(file):
-            modality = choose_modality(kinds_in_file(file, path), modality, str(path))
-            return _from_group(file[f"mod/{modality}"], path, element, feature_type)
-        _require_no_modality(modality, str(path))
-        if is_tenx_file(file):
-            layer = None if element == "X" else element
-            return _from_tenx(open_tenx_file(file, path), path, layer, feature_type, file)
-        return _from_group(file, path, element, feature_type)
+        with reading_structure(str(path)):
+            if is_mudata_file(file):
+                modality = choose_modality(kinds_in_file(file, path), modality, str(path))
+                return _from_group(file[f"mod/{modality}"], path, element, feature_type)
+            _require_no_modality(modality, str(path))
+            if is_tenx_file(file):
+                layer = None if element == "X" else element
+                return _from_tenx(open_tenx_file(file, path), path, layer, feature_type, file)
+            return _from_group(file, path, element, feature_type)
     except BaseException:
         file.close()
         raise

@@ -216,7 +216,7 @@ def read_tenx_folder(folder: Path) -> TenxMatrix:
     require(BYTES_PER_ENTRY * n_entries, working_memory(), way_out)
     try:
         entries = scipy.io.mmread(matrix_file)
-    except (ValueError, OSError, EOFError, OverflowError) as error:
+    except (ValueError, OSError, EOFError, OverflowError, zlib.error) as error:
         raise InputError(f"{where} cannot be read ({error}); copy it again") from error
     matrix = entries.T.tocsr()
     if matrix.nnz != n_entries:
@@ -260,7 +260,7 @@ def _header(path: Path) -> tuple[int, tuple[int, int]]:
 
     try:
         n_rows, n_columns, n_entries, form, _, symmetry = scipy.io.mminfo(path)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise InputError(
             f"{str(path)!r} cannot be read as a Matrix Market file ({error}); copy it again"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import warnings
 from collections.abc import Mapping
@@ -77,23 +78,36 @@ def _remove_leftovers(output: Path, fingerprint: Mapping[str, Any]) -> None:
 
     What belongs to an interrupted run with other parameters stays: it may be resumed.
     """
-    checkpoint, unit = Checkpoint(output, fingerprint, 1, None), PartialUnit(output, fingerprint)
-    drafts = work_path(output), begun_path(output)
+    unit = PartialUnit(output, fingerprint)
     # Not ours to insist on: the result is complete and may stand in a folder of somebody else.
     with suppress(OSError):
         remove_orphans(output)
-    left = checkpoint.path, unit.path, *drafts, lock_path(output)
+    stores = [output, *_parts(output)]
+    checkpoints = [Checkpoint(store, fingerprint, 1, None) for store in stores]
+    drafts = [path for store in stores for path in (work_path(store), begun_path(store))]
+    left = (unit.path, lock_path(output), *drafts, *(known.path for known in checkpoints))
     if not any(path.exists() for path in left):
         return
     with suppress(OutputBusyError, OSError), writer_lock(output):
         with suppress(CheckpointError):
             unit.load(np.empty(0))
             unit.remove()
-        with suppress(CheckpointError):
-            checkpoint.load()
-            checkpoint.remove()
-            for path in drafts:
-                path.unlink(missing_ok=True)
+        for store, checkpoint in zip(stores, checkpoints, strict=True):
+            with suppress(CheckpointError):
+                checkpoint.load()
+                checkpoint.remove()
+                work_path(store).unlink(missing_ok=True)
+                begun_path(store).unlink(missing_ok=True)
+
+
+def _parts(output: Path) -> list[Path]:
+    """Return the names under which earlier passes of a result may have left their tiles."""
+    folder, name = output.parent, glob.escape(output.name)
+    found = [path.name.removesuffix(".progress.json") for path in folder.glob(f"{name}.*.json")]
+    for suffix in (".work", ".work.begun"):
+        hidden = folder.glob(f".{name}.*{suffix}")
+        found += [path.name.removesuffix(suffix)[1:] for path in hidden]
+    return [output.with_name(part) for part in dict.fromkeys(found) if part != output.name]
 
 
 def _named(source: Mapping[str, Any]) -> str:

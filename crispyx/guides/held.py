@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from crispyx._io.annotations import as_text, plain_column
+from crispyx._io.damage import reading_structure
 from crispyx._io.elements import element_names, read_element, read_table, require_h5ad
 from crispyx._io.paths import resolve_data_path
 from crispyx.errors import InputError, MissingColumnError
@@ -178,13 +179,14 @@ def read_calls(calls: Any) -> Calls:
         table = calls if BARCODE in calls.columns else calls.reset_index(names=BARCODE)
         return _of_table(table, None, "the calls in memory")
     path = resolve_data_path(calls)
-    if isinstance(calls, (str, os.PathLike)) and is_table_file(path):
-        return _of_table(read_call_table(path), path, str(path))
-    require_h5ad(path)
-    has_note = "crispyx_guides" in element_names(path, "uns")
-    noted = read_element(path, "uns/crispyx_guides") if has_note else {}
-    obs, var = (read_table(path, axis) for axis in ("obs", "var"))
-    return _checked(obs, var, noted, path, str(path), None)
+    with reading_structure(str(path)):
+        if isinstance(calls, (str, os.PathLike)) and is_table_file(path):
+            return _of_table(read_call_table(path), path, str(path))
+        require_h5ad(path)
+        has_note = "crispyx_guides" in element_names(path, "uns")
+        noted = read_element(path, "uns/crispyx_guides") if has_note else {}
+        obs, var = (read_table(path, axis) for axis in ("obs", "var"))
+        return _checked(obs, var, noted, path, str(path), None)
 
 
 def _checked(

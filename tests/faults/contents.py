@@ -29,7 +29,8 @@ def everything_in(path: Path) -> dict[str, bytes]:
     return {
         name: value
         for name, value in found.items()
-        if not name.startswith("uns/crispyx/fingerprint") and "sorting_metadata/timestamp" not in name
+        if not name.startswith("uns/crispyx/fingerprint")
+        and "sorting_metadata/timestamp" not in name
     }
 
 

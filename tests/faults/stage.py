@@ -119,8 +119,6 @@ def serve() -> None:
     import anndata  # noqa: F401 - imported once, for all children
     import pandas  # noqa: F401
     import pyarrow  # noqa: F401
-    import scipy.sparse.linalg  # noqa: F401
-    import scipy.stats
     import threadpoolctl  # noqa: F401
 
     import crispyx.guides

@@ -106,9 +106,7 @@ def test_disk_that_is_full_loses_nothing_and_takes_the_result_when_there_is_room
         output = disk / scene.output.name
         if operation.in_place:
             shutil.copy2(scene.output, output)
-        elsewhere = Scene(
-            scene.stage, name, output, scene.expected, scene.total, scene.inputs
-        )
+        elsewhere = Scene(scene.stage, name, output, scene.expected, scene.total, scene.inputs)
         outcome = scene.stage.perform(name, output)
         if outcome.code:
             assert "OSError" in outcome.bases, outcome
@@ -191,9 +189,7 @@ def test_wilcoxon_whose_input_changed_is_not_resumed(
     refuse_resume("wilcoxon", "newer", scenes, place, tally)
 
 
-def refuse_resume(
-    name: str, change: str, scenes: Scenes, place: Path, tally: Counter[str]
-) -> None:
+def refuse_resume(name: str, change: str, scenes: Scenes, place: Path, tally: Counter[str]) -> None:
     scene = scenes(name)
     stopped = next(
         k

@@ -19,6 +19,7 @@ from faults.stage import Fault, Outcome
 # What the normal suite stops in other ways than by a kill.
 IN_SHORT = ("wilcoxon", "convert to CSC", "obsm in place")
 
+
 def at_each(scenes: Scenes, name: str, moments: list[int], action: str) -> list[Outcome]:
     """Disturb a run at each of the moments; check what is left, and the next run."""
     outcomes = []
