@@ -353,6 +353,7 @@ def _compute(
             show=running.show,
         )
         method.finish(stream, store)
+        stream.close()  # its memory is not needed while the result is written
         batch_column = batches.column if batches else None
         _write(output, store, screen, batch_column, method, limits, running, identity, engine)
     finally:
