@@ -379,3 +379,12 @@ def test_an_unknown_operation_is_a_usage_error(capsys) -> None:
         main(["bench", "umap"])
     assert stopped.value.code == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+def test_every_set_of_loops_of_this_processor_is_timed() -> None:
+    from validation import kernel_paths
+
+    block = kernel_paths.genes(0.01, logged=True)
+    assert len(block.values) == block.run_ptr[-1, -1]
+    np.testing.assert_array_equal(block.run_ptr[1:, 0], block.run_ptr[:-1, -1])
+    assert kernel_paths.seconds(block, 0) > 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from validation import kernel_paths
 from validation.benchmarks.cases import ALL_PEERS, OPERATIONS, cases
 from validation.benchmarks.page import page
 from validation.benchmarks.plot import plot_ratios
@@ -89,8 +90,9 @@ def _bench(options: argparse.Namespace) -> int:
             slow=options.slow,
         )
         session.run(chosen)
-    for place in (folder, DOCS) if options.docs else (folder,):
-        _write(store, cache, place)
+    _write(store, cache, folder)
+    if options.docs:
+        _write(store, cache, DOCS, "\n".join(kernel_paths.rows()))
     print((folder / f"{RESULTS}.md").read_text(encoding="utf-8"))
     asked = {case.identity for case in chosen}
     return sum(found.is_failure for key, found in store.comparisons.items() if key in asked)
@@ -107,10 +109,10 @@ def _command(options: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-def _write(store: Store, cache: Path, folder: Path) -> None:
+def _write(store: Store, cache: Path, folder: Path, paths: str = "") -> None:
     """Write page and plot of all that is kept."""
     named = dict.fromkeys(found.data for found in store.comparisons.values() if found.on_screen)
     screens = {name: screen(name, cache) for name in named}
     plot_ratios(store.comparisons.values(), folder / f"{RESULTS}.svg")
-    text = page(store, screens, f"{RESULTS}.svg")
+    text = page(store, screens, f"{RESULTS}.svg", paths)
     (folder / f"{RESULTS}.md").write_text(text, encoding="utf-8")

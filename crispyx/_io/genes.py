@@ -92,21 +92,22 @@ class GeneStream:
             return None
         there = replace(self.source, storage=storage)
 
+        summary = self._empty_summary()
+
         def check(part: tuple[int, int]) -> MatrixSummary | None:
-            summary = self._empty_summary()
+            seen = summary.part()
             for block in there.native_blocks(
-                summary, start=part[0], stop=part[1], max_major=self._max_major
+                seen, start=part[0], stop=part[1], max_major=self._max_major
             ):
                 if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
                     return None
-            return summary
+            return seen
 
-        summary = self._empty_summary()
         parts = list(_shares(storage.indptr, self.membership.stretches(), self.n_threads))
-        for part in in_parallel(check, parts):
-            if part is None:
+        for seen in in_parallel(check, parts):
+            if seen is None:
                 return None
-            summary.add(part)
+            summary.add(seen)
         self._read_members(summary)
         self.summary = summary
         return RowsInPlace(storage, self.membership, summary.stored_zeros, self.n_threads)

@@ -14,7 +14,6 @@ import numpy as np
 
 from crispyx._io.annotations import Annotations
 from crispyx._io.counts_elsewhere import counts_elsewhere
-from crispyx._io.dense import DenseStorage
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.tenx import tenx_folder_files
 from crispyx._kernels import compressed as kernel
@@ -75,9 +74,12 @@ class MatrixSummary:
     complete: bool = False
     sizes_of_counts_only: bool = False
 
+    def part(self) -> MatrixSummary:
+        """Return a summary of rows of its own, for another thread; library sizes are shared."""
+        return MatrixSummary(self.library_sizes, sizes_of_counts_only=self.sizes_of_counts_only)
+
     def add(self, later: MatrixSummary) -> None:
-        """Add what streaming over cells further on has seen."""
-        self.library_sizes += later.library_sizes
+        """Add what a part further on has seen."""
         self.fractional = self.fractional or later.fractional
         self.negative = self.negative or later.negative
         self.stored_zeros |= later.stored_zeros

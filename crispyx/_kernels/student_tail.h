@@ -7,7 +7,7 @@
        f(v) = (sinh(v / 2) / (v / 2))^(-1/2) = 1 - v^2 / 48 + v^4 / 2560 - ...,
 
    whose terms are incomplete gamma functions, the first erfc(sqrt(T w)) (Didonato and Morris, ACM
-   TOMS 18 (1992) 360, section 9, with b = 1/2). They follow from each other without branches, so
+   TOMS 18 (1992) 360, with b = 1/2). They follow from each other without branches, so
    that compilers do many t at once. Few degrees of freedom and far tails of moderate ones take the
    continued fraction of DLMF 8.17.22.
 

@@ -108,6 +108,7 @@ class BlockTest(Method):
                 show=running.show,
             )
             self.finish(stream, store)
+            stream.close()  # its memory is not needed while the result is written
             notes = {"method": self.name, **self.parameters}
             if batches is not None:
                 notes["batch_column"] = batches.column

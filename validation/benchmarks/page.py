@@ -49,8 +49,19 @@ AGREEMENT = """\
     """
 
 
-def page(store: Store, screens: Mapping[str, Screen], plot: str) -> str:
-    """Return the page; ``plot`` is the name of the picture beside it."""
+PATHS = """\
+    ns of processor time a stored value, the whole kernel on one thread (8,000 control cells and
+    1,000 groups of 92): `python -m validation.kernel_paths`. The results are the same to the last
+    bit.
+    The paths of Student's tail are in [its page](methods/welch.md).
+    """
+
+
+def page(store: Store, screens: Mapping[str, Screen], plot: str, paths: str = "") -> str:
+    """Return the page.
+
+    ``plot`` is the name of the picture beside it, ``paths`` a table of the sets of instructions.
+    """
     sections = [
         "# Benchmarks",
         _paragraph(INTRODUCTION),
@@ -68,6 +79,8 @@ def page(store: Store, screens: Mapping[str, Screen], plot: str) -> str:
     sections += ["## How to read the agreement", _paragraph(AGREEMENT), _notes(store)]
     sections += _worse(store)
     sections += _projection(store, screens)
+    if paths:
+        sections += ["## Rank sums by instruction set", _paragraph(PATHS), paths]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
