@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
-.PHONY: help demo test test-slow bench bench-kernels lint build clean
+.PHONY: help demo test test-slow bench bench-kernels gallery lint build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow  run the long tests too"
 	@echo "make bench      compare time and memory with other tools; writes docs/benchmarks.md"
 	@echo "make bench-kernels  time every method, compiled against its definition"
+	@echo "make gallery    draw every figure from the real screens in CRISPYX_DATA_DIR into docs/gallery.md"
 	@echo "make lint       run every static check"
 	@echo "make build      build sdist and wheel into dist/"
 	@echo "make clean      remove everything that was made"
@@ -41,6 +42,9 @@ bench: $(VENV)/installed-test
 
 bench-kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest validation/benchmarks/test_kernels.py --benchmark-columns=median,rounds
+
+gallery: $(VENV)/installed-test
+	$(BIN)/python -m validation gallery
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
