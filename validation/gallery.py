@@ -213,7 +213,7 @@ def prepare(data: Path, work: Path) -> Screens:
     counts = data / "papalexi_eccite_299genes.h5ad"
     logs = _logs(data / "norman2019_crispra_500hvg.h5ad", work, "norman")
     cx.pp.pca(logs, n_comps=20, show_progress=False)
-    cx.pp.neighbors(logs, show_progress=False)
+    cx.pp.neighbors(logs, method="sklearn", show_progress=False)
     cx.tl.umap(logs)
     guides = data / "schraivogel_gRNA_counts.h5ad"
     return Screens(

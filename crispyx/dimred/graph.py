@@ -246,6 +246,7 @@ def _nearest(
         search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, n_jobs=n_jobs)
         distances, nearest = search.fit(embedding).kneighbors()
     else:
+        import numba
         from pynndescent import NNDescent
 
         index = NNDescent(
@@ -253,7 +254,7 @@ def _nearest(
             n_neighbors=n_neighbors,
             metric=metric,
             random_state=random_state,
-            n_jobs=n_jobs,
+            n_jobs=min(n_jobs, numba.config.NUMBA_NUM_THREADS),  # more are an error there
             verbose=show_progress and sys.stderr.isatty(),
         )
         nearest, distances = index.neighbor_graph
