@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
 .PHONY: help demo test test-slow bench bench-kernels reliability check-bounds check-address \
-	check-threads lint docs tutorials build clean
+	check-threads gallery lint docs tutorials build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench-kernels  time every method, compiled against its definition"
 	@echo "make reliability  kill, fill, damage and crowd every operation; writes docs/reliability.md"
 	@echo "make check-bounds, check-address, check-threads  kernels under bounds checks, sanitizers"
+	@echo "make gallery    draw every figure from the real screens in CRISPYX_DATA_DIR into docs/gallery.md"
 	@echo "make lint       run every static check"
 	@echo "make docs       build the documentation into docs/_build, warnings as errors"
 	@echo "make tutorials  run the notebooks again"
@@ -74,6 +75,9 @@ check-address: $(VENV)/installed-test
 check-threads: $(VENV)/installed-test
 	CRISPYX_SANITIZE=thread $(call BUILD_AT,thread)
 	$(call CHECKED,thread,$(TSAN))
+
+gallery: $(VENV)/installed-test
+	$(BIN)/python -m validation gallery
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

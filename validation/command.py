@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +17,7 @@ from validation.benchmarks.screens import SCREENS, screen
 from validation.benchmarks.session import Session
 from validation.benchmarks.store import Store
 from validation.cache import cache_folder
+from validation.gallery import write_gallery
 from validation.machine import describe_machine, was_busy
 from validation.parity import command as parity
 from validation.peers.catalog import load_peers
@@ -48,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--output", type=Path, default=Path("benchmark_output"))
     bench.add_argument("--docs", action="store_true", help="write docs/benchmarks.md, too")
     bench.set_defaults(run=_bench)
+    gallery = commands.add_parser("gallery", help="draw every figure into docs/gallery.md")
+    gallery.add_argument("--docs", type=Path, default=DOCS, help="folder of the page")
+    gallery.set_defaults(run=_gallery)
     for command in (peers, bench, parity.add_parser(commands)):
         command.add_argument("--cache", help="environments and screens; ~/.cache by default")
     return parser
@@ -96,6 +102,16 @@ def _bench(options: argparse.Namespace) -> int:
     print((folder / f"{RESULTS}.md").read_text(encoding="utf-8"))
     asked = {case.identity for case in chosen}
     return sum(found.is_failure for key, found in store.comparisons.items() if key in asked)
+
+
+def _gallery(options: argparse.Namespace) -> int:
+    """Write the gallery page; the exit code says whether the real screens are there."""
+    folder = os.environ.get("CRISPYX_DATA_DIR")
+    if not folder:
+        print("CRISPYX_DATA_DIR is not set: the folder with the real screens", file=sys.stderr)
+        return 1
+    print(write_gallery(Path(folder), options.docs))
+    return 0
 
 
 def _command(options: argparse.Namespace) -> str:

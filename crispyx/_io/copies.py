@@ -79,7 +79,7 @@ def fill_whole(target: h5py.File, source: MatrixSource) -> None:
         dtype=source.dtype,
         layout=source.layout,
     )
-    write_slots(source.as_anndata(), target)
+    write_slots(source._owner or source.as_anndata(), target)
 
 
 def copy_file(source: Path, output: Path, fingerprint: Mapping[str, Any]) -> None:

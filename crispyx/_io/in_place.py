@@ -13,6 +13,7 @@ import h5py
 
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.journal import PAGE, apply_pages, lock_file, recover
+from crispyx._io.zarr_stores import require_file
 from crispyx._run.lock import writer_lock
 from crispyx.errors import InputError
 
@@ -35,6 +36,7 @@ def changed_in_place(path: Path) -> Iterator[h5py.File]:
     DiskSpaceError
         The disk is full; the file is as it was.
     """
+    require_file(path)
     for place in (path, path.parent):
         if not os.access(place, os.W_OK):
             raise PermissionError(

@@ -35,6 +35,14 @@ from crispyx._io.tenx import (
     open_tenx_file,
     read_tenx_folder,
 )
+from crispyx._io.zarr_stores import (
+    StoredAnnData,
+    ZarrArray,
+    is_array,
+    is_zarr_store,
+    open_store,
+    require_file,
+)
 from crispyx.errors import InputError
 
 __all__ = ["READ_VALUES", "MatrixSource", "MatrixSummary", "open_file", "open_source"]
@@ -52,9 +60,9 @@ def open_source(
     Parameters
     ----------
     data : path, crispyx.AnnData, anndata.AnnData or MuData (backed or in memory), list of paths
-        What holds the matrix: ``.h5ad``, ``.h5mu`` (``file.h5mu/rna`` names a modality), a 10x
-        ``.h5`` file, or a 10x ``mtx`` folder, which is read into memory. A list of files is one
-        matrix, the cells of one file after those of another.
+        What holds the matrix: ``.h5ad``, ``.h5mu`` (``file.h5mu/rna`` names a modality), a zarr
+        store of an AnnData, a 10x ``.h5`` file, or a 10x ``mtx`` folder, which is read into memory.
+        A list of files is one matrix, the cells of one file after those of another.
     layer : str or None
         Layer to use instead of X.
     modality : str or None
@@ -88,6 +96,9 @@ def open_source(
     if folder is not None:
         _require_no_modality(modality, str(folder))
         return _from_tenx(read_tenx_folder(folder), folder, layer, feature_type, None)
+    if is_zarr_store(path):
+        _require_no_modality(modality, str(path))
+        return _from_zarr(path, element, feature_type)
     source = _from_file(path, element, modality, feature_type)
     backed = getattr(data, "isbacked", False) and not isinstance(getattr(data, "path", None), Path)
     if backed and isinstance(source._owner, h5py.File):
@@ -113,7 +124,7 @@ def modality_kinds(data: Any) -> tuple[dict[str, set[str]], str]:
     elif split_modality(Path(data).expanduser())[1] is not None:
         return {}, str(data)
     path = resolve_data_path(data)
-    if find_tenx_folder(path) is not None:
+    if find_tenx_folder(path) is not None or is_zarr_store(path):
         return {}, str(path)
     with open_file(path) as file, reading_structure(str(path)):
         return kinds_in_file(file, path) if is_mudata_file(file) else {}, str(path)
@@ -125,9 +136,9 @@ def is_h5ad(path: Path) -> bool:
     Raises
     ------
     InputError
-        Neither a 10x folder nor an HDF5 file.
+        Neither a 10x folder, nor a zarr store, nor an HDF5 file.
     """
-    if find_tenx_folder(path) is not None:
+    if find_tenx_folder(path) is not None or is_zarr_store(path):
         return False
     with open_file(path) as file, reading_structure(str(path)):
         return not is_mudata_file(file) and not is_tenx_file(file)
@@ -144,8 +155,9 @@ def open_file(path: Path) -> h5py.File:
     Raises
     ------
     InputError
-        The file is not HDF5, is cut short, or is open for writing elsewhere.
+        The file is not HDF5, is cut short, or is open for writing elsewhere; it is a zarr store.
     """
+    require_file(path)
     if path.is_dir():
         raise InputError(
             f"{str(path)!r} is a folder without a 10x matrix (matrix.mtx.gz); give the file in it"
@@ -185,10 +197,32 @@ def _from_group(
     """Open one AnnData of a file."""
     inside = group.name.strip("/")
     held = f"{path} [{inside}]" if inside else str(path)
+    _require_elements(group, element, held)
+    node = group[element]
+    load_filters(node)
+    element = f"{inside}/{element}" if inside else element
+    obs, var = (file_annotations(group, axis, held) for axis in ("obs", "var"))
+    storage, layout, shape = _storage(node, f"{path} [{element}]")
+    source = MatrixSource(storage, layout, shape, obs, var, path, element, None, group, group.file)
+    return _of_kind(source, feature_type)
+
+
+def _from_zarr(path: Path, element: str, feature_type: str | None) -> MatrixSource:
+    group = open_store(path)
+    _require_elements(group, element, str(path))
+    storage, layout, shape = _storage(group[element], f"{path} [{element}]")
+    owner = StoredAnnData(group)
+    obs = FrameAnnotations(owner.obs, "obs", str(path))
+    var = FrameAnnotations(owner.var, "var", str(path))
+    source = MatrixSource(storage, layout, shape, obs, var, path, element, None, owner)
+    return _of_kind(source, feature_type)
+
+
+def _require_elements(group: Any, element: str, held: str) -> None:
     for axis in ("obs", "var"):
         if axis not in group:
             raise InputError(
-                f"{held} has no {axis!r}; it is not an AnnData (.h5ad), MuData or 10x file"
+                f"{held} has no {axis!r}; it is not an AnnData (.h5ad, zarr), MuData or 10x file"
             )
     if element not in group:
         layers = list(group["layers"]) if "layers" in group else []
@@ -196,40 +230,35 @@ def _from_group(
         raise InputError(
             f"{held} has no {element}; it has {', '.join(there) or 'no matrix at all'}"
         )
-    node = group[element]
-    element = f"{inside}/{element}" if inside else element
-    where = f"{path} [{element}]"
-    load_filters(node)
-    obs, var = (file_annotations(group, axis, held) for axis in ("obs", "var"))
-    storage: Storage
-    if isinstance(node, h5py.Dataset):
+
+
+def _storage(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]]:
+    """Return a matrix of a file or store, its layout and its shape."""
+    wrapped = (lambda part: part) if isinstance(node, h5py.HLObject) else ZarrArray
+    if is_array(node):
         if node.ndim != 2:
             raise InputError(f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2")
-        storage = DenseStorage(node, where)
-        layout: Layout = "dense"
         shape = (int(node.shape[0]), int(node.shape[1]))
-    else:
-        layout, shape = sparse_form(node, where)
-        storage = CompressedStorage(
-            node["data"],
-            node["indices"],
-            node["indptr"],
-            *(shape if layout == "csr" else shape[::-1]),
-            where,
-            layout,
-        )
-    source = MatrixSource(storage, layout, shape, obs, var, path, element, None, group, group.file)
-    _check_shape(source, len(obs.index), len(var.index))
-    chosen = columns_of_kind(var, feature_type, where)
+        return DenseStorage(wrapped(node), where), "dense", shape
+    layout, shape = sparse_form(node, where)
+    values, indices, indptr = (wrapped(node[name]) for name in ("data", "indices", "indptr"))
+    axes = shape if layout == "csr" else shape[::-1]
+    return CompressedStorage(values, indices, indptr, *axes, where, layout), layout, shape
+
+
+def _of_kind(source: MatrixSource, feature_type: str | None) -> MatrixSource:
+    """Check the shape, and choose the features of one kind."""
+    _check_shape(source, len(source.obs.index), len(source.var.index))
+    chosen = columns_of_kind(source.var, feature_type, source.where)
     if chosen is None:
         return source
     return replace(
         source,
-        storage=choose_columns(storage, layout, chosen),
-        shape=(shape[0], len(chosen)),
-        var=ChosenAnnotations(var, chosen),
-        element=f"{element}, {feature_type}",
-        columns=np.isin(np.arange(shape[1]), chosen),
+        storage=choose_columns(source.storage, source.layout, chosen),  # type: ignore[arg-type]
+        shape=(source.shape[0], len(chosen)),
+        var=ChosenAnnotations(source.var, chosen),
+        element=f"{source.element}, {feature_type}",
+        columns=np.isin(np.arange(source.shape[1]), chosen),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from crispyx._io.copies import fill_copy
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import open_source
+from crispyx._io.zarr_stores import is_zarr_store
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.rearranged_job import write_rearranged
 from crispyx._run.fingerprint import fingerprint
@@ -130,7 +131,8 @@ def _convert(
 ) -> AnnData:
     rows = MAX_SEGMENT_MAJOR if chunk_size is None else whole("chunk_size", chunk_size, 1)
     with open_source(data) as source:
-        if source.layout == layout and source.path is not None:
+        in_store = source.path is not None and is_zarr_store(source.path)
+        if source.layout == layout and source.path is not None and not in_store:
             _say(verbose, f"{source.path} is stored as {layout.upper()} already")
             return AnnData(source.path)
         output = output_of(source, layout, *names)

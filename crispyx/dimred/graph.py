@@ -76,6 +76,7 @@ def neighbors(
     if method not in METHODS:
         raise InputError(f"method is {method!r}; choose one of {METHODS}")
     target = resolve_target(adata)
+    target.require_changeable()
     embedding = used_embedding(target, use_rep, n_pcs)
     n_neighbors = whole("n_neighbors", n_neighbors, 2)
     if n_neighbors > len(embedding):
@@ -158,6 +159,7 @@ def umap(
     positive("spread", spread)
     whole("n_components", n_components, 1)
     target = resolve_target(adata)
+    target.require_changeable()
     described = target.entry("uns", neighbors_key)
     if described is None:
         raise InputError(
@@ -244,6 +246,7 @@ def _nearest(
         search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, n_jobs=n_jobs)
         distances, nearest = search.fit(embedding).kneighbors()
     else:
+        import numba
         from pynndescent import NNDescent
 
         index = NNDescent(
@@ -251,7 +254,7 @@ def _nearest(
             n_neighbors=n_neighbors,
             metric=metric,
             random_state=random_state,
-            n_jobs=n_jobs,
+            n_jobs=min(n_jobs, numba.config.NUMBA_NUM_THREADS),  # more are an error there
             verbose=show_progress and sys.stderr.isatty(),
         )
         nearest, distances = index.neighbor_graph

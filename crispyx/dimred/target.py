@@ -13,6 +13,7 @@ from crispyx._io.disk import reporting_full_disk
 from crispyx._io.edits import replace_elements
 from crispyx._io.elements import element_names, read_element
 from crispyx._io.paths import prepare_output, resolve_data_path, resolve_output_path
+from crispyx._io.zarr_stores import require_file
 from crispyx._jobs.outputs import can_reuse
 from crispyx._run.fingerprint import file_identity, fingerprint
 from crispyx._run.lock import writer_lock
@@ -50,6 +51,17 @@ class Target:
         if self.path is None:
             return list(getattr(self.data, slot))
         return element_names(self.path, slot)
+
+    def require_changeable(self) -> None:
+        """Raise, before work starts, where nothing can be added.
+
+        Raises
+        ------
+        InputError
+            A zarr store.
+        """
+        if self.path is not None:
+            require_file(self.path)
 
     def add(self, slots: Slots) -> None:
         """Write or replace entries, all or none; an open file is closed and opened again."""

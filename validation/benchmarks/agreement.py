@@ -50,6 +50,22 @@ def of_matrices(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     return found | {"same positions": same, "max dx": float(difference.max(initial=0))}
 
 
+def of_components(ours: Arrays, theirs: Arrays) -> dict[str, float]:
+    """Compare variances and the spaces that components span, and say how exact either tool is."""
+    import numpy as np
+
+    difference = np.abs(ours["variance"] / theirs["variance"] - 1)
+    cosines = np.linalg.svd(ours["loadings"].T @ theirs["loadings"], compute_uv=False)
+    sines = np.sqrt(np.maximum(0, 1 - np.minimum(cosines, 1) ** 2))
+    return {
+        "max relative d variance of 10": float(difference[:10].max()),
+        "of all": float(difference.max()),
+        "sine of the largest angle": float(sines.max()),
+        "residual ours": float(ours["residual"]),
+        "residual theirs": float(theirs["residual"]),
+    }
+
+
 def of_calls(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     """Compare called (cell, guide) pairs."""
     return {"Jaccard": jaccard(pairs(ours), pairs(theirs))}

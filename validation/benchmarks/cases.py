@@ -112,6 +112,7 @@ EXPRESSION: Mapping[str, tuple[tuple[str, str, Mapping[str, Any], tuple[str, ...
     "normalize": (("counts CSR", "counts", {}, ("crispyx", "scanpy")),),
     "convert": (("CSR to CSC", "log_csr", {}, ("crispyx", "scanpy")),),
     "pseudobulk": (("sums, counts CSR", "counts", {}, ("crispyx", "scanpy")),),
+    "pca": (("50 components, log CSR", "log_csr", {}, ("crispyx", "scanpy")),),
 }
 OPERATIONS = (*EXPRESSION, "guides")
 # These take from a minute to hours.

@@ -21,6 +21,7 @@ OF_OPERATION = {
     "qc": agreement.of_matrices,
     "normalize": agreement.of_matrices,
     "convert": agreement.of_matrices,
+    "pca": agreement.of_components,
     "guides": agreement.of_calls,
 }
 

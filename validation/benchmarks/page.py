@@ -29,6 +29,7 @@ TITLES = {
     "normalize": "Normalization and log1p, file to file",
     "convert": "CSR to CSC, file to file",
     "pseudobulk": "Pseudobulk sums, file to file",
+    "pca": "Principal components, added to a copy of the file",
     "guides": "Guide assignment",
 }
 INTRODUCTION = """\

@@ -66,6 +66,23 @@ def profile_arrays(job: Job) -> dict[str, Any]:
     return test_arrays(profile=anndata.read_h5ad(result_file(job)).to_df())
 
 
+def component_arrays(job: Job) -> dict[str, Any]:
+    """Return variances and loadings of principal components, and how exact they are."""
+    import anndata
+    import numpy as np
+
+    written = anndata.read_h5ad(result_file(job))
+    x, v = written.X.astype(float), written.varm["PCs"].astype(float)
+    variance = np.asarray(written.uns["pca"]["variance"], dtype=float)
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    # C V for the covariance C, without a centered matrix.
+    image = (x.T @ (x @ v - mean @ v) - np.outer(mean, (x @ v - mean @ v).sum(axis=0))) / (
+        x.shape[0] - 1
+    )
+    residual = np.linalg.norm(image - v * variance, axis=0).max() / variance[0]
+    return {"variance": variance, "loadings": v, "residual": np.array(residual)}
+
+
 def call_arrays(job: Job) -> dict[str, Any]:
     """Return the (cell, guide) pairs that :func:`write_calls` kept."""
     import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from validation.benchmarks.job import OURS, Job
 from validation.benchmarks.tools import Action, NotBuiltError
 from validation.benchmarks.tools.collecting import (
     call_arrays,
+    component_arrays,
     matrix_arrays,
     profile_arrays,
     result_file,
@@ -17,6 +19,7 @@ from validation.benchmarks.tools.collecting import (
     write_flags,
 )
 
+N_COMPONENTS = 50
 # Every gene is tested, as in the tools that have no such filter.
 UNFILTERED = {"min_pct_ctrl": 0, "min_pct_pert": 0, "min_mean_ctrl": 0, "min_mean_pert": 0}
 
@@ -99,6 +102,20 @@ def _pseudobulk(job: Job) -> Callable[[], object]:
     return lambda: door(job.input, **arguments)
 
 
+def _pca(job: Job) -> Callable[[], object]:
+    door = _door("pp", "pca")
+    if job.tool == OURS:
+        import crispyx
+
+        crispyx.settings.n_threads = job.threads
+
+    def run() -> None:
+        path = shutil.copy(job.input, job.folder / "pca.h5ad")  # results are added to it
+        door(path, n_comps=N_COMPONENTS)
+
+    return run
+
+
 def _guides(job: Job) -> Callable[[], object]:
     if job.tool != OURS:
         raise NotBuiltError(f"crispyx {version()} does not assign guides")
@@ -123,5 +140,6 @@ ACTIONS = {
     "normalize": Action(_normalize, matrix_arrays),
     "convert": Action(_convert, matrix_arrays),
     "pseudobulk": Action(_pseudobulk, profile_arrays),
+    "pca": Action(_pca, component_arrays),
     "guides": Action(_guides, call_arrays),
 }

@@ -7,7 +7,12 @@ from typing import Any
 
 from validation.benchmarks.job import Job
 from validation.benchmarks.tools import Action
-from validation.benchmarks.tools.collecting import matrix_arrays, profile_arrays, test_arrays
+from validation.benchmarks.tools.collecting import (
+    component_arrays,
+    matrix_arrays,
+    profile_arrays,
+    test_arrays,
+)
 
 RANKED = ("names", "scores", "pvals")
 
@@ -108,6 +113,11 @@ def _pseudobulk(sc: Any, screen: Any, job: Job) -> Any:
     return sums
 
 
+def _pca(sc: Any, screen: Any, job: Job) -> Any:
+    sc.pp.pca(screen, n_comps=50, svd_solver="arpack")
+    return screen
+
+
 ACTIONS = {
     "wilcoxon": _test("wilcoxon", tie_correct=True),
     "t-test": _test("t-test"),
@@ -115,4 +125,5 @@ ACTIONS = {
     "normalize": Action(_in_memory(_normalize), matrix_arrays),
     "convert": Action(_in_memory(_convert), matrix_arrays),
     "pseudobulk": Action(_in_memory(_pseudobulk), profile_arrays),
+    "pca": Action(_in_memory(_pca), component_arrays),
 }
