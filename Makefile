@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
-.PHONY: help demo test test-slow bench bench-kernels lint build clean
+.PHONY: help demo test test-slow validate mutants bench bench-kernels bench-check scale lint build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
@@ -13,6 +13,10 @@ help:
 	@echo "make test-slow  run the long tests too"
 	@echo "make bench      compare time and memory with other tools; writes docs/benchmarks.md"
 	@echo "make bench-kernels  time every method, compiled against its definition"
+	@echo "make bench-check  fail when a kernel is more than 25 % slower than its baseline"
+	@echo "make scale      measure how time and memory grow; writes docs/scaling.md"
+	@echo "make validate   compare results with other tools; writes docs/parity.md"
+	@echo "make mutants    show that wrong kernels are caught"
 	@echo "make lint       run every static check"
 	@echo "make build      build sdist and wheel into dist/"
 	@echo "make clean      remove everything that was made"
@@ -41,6 +45,18 @@ bench: $(VENV)/installed-test
 
 bench-kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest validation/benchmarks/test_kernels.py --benchmark-columns=median,rounds
+
+bench-check: $(VENV)/installed-test
+	$(BIN)/python -m validation check
+
+scale: $(VENV)/installed-test
+	$(BIN)/python -m validation scale --docs
+
+validate: $(VENV)/installed-test
+	$(BIN)/python -m validation run all --docs
+
+mutants: $(VENV)/installed-test
+	$(BIN)/python -m validation mutants
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

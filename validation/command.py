@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from validation import mutants
+from validation.benchmarks import guard, scaling
 from validation.benchmarks.cases import ALL_PEERS, OPERATIONS, cases
 from validation.benchmarks.page import page
 from validation.benchmarks.plot import plot_ratios
@@ -47,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--output", type=Path, default=Path("benchmark_output"))
     bench.add_argument("--docs", action="store_true", help="write docs/benchmarks.md, too")
     bench.set_defaults(run=_bench)
-    for command in (peers, bench, parity.add_parser(commands)):
+    others = (module.add_parser(commands) for module in (parity, mutants, scaling, guard))
+    for command in (peers, bench, *others):
         command.add_argument("--cache", help="environments and screens; ~/.cache by default")
     return parser
 

@@ -128,9 +128,7 @@ def differences(measure: str, ours: np.ndarray, theirs: np.ndarray) -> np.ndarra
         raise ValueError(f"shapes {a.shape} and {b.shape} differ")
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         if measure == "log":
-            found = np.abs(
-                np.log(np.maximum(a, SMALLEST_P)) - np.log(np.maximum(b, SMALLEST_P))
-            )
+            found = np.abs(np.log(np.maximum(a, SMALLEST_P)) - np.log(np.maximum(b, SMALLEST_P)))
         else:
             found = np.abs(a - b)
             if measure == "relative":
@@ -209,5 +207,7 @@ def _element(check: Check, reference: np.ndarray, flat: int) -> str:
     at = np.unravel_index(flat, check.compiled.shape)
     names = [str(labels[i]) for labels, i in zip(check.labels, at, strict=False)]
     name = ", ".join(names) or ", ".join(map(str, at))
-    values = [np.asarray(one, dtype=float)[at] for one in (check.outside, reference, check.compiled)]
+    values = [
+        np.asarray(one, dtype=float)[at] for one in (check.outside, reference, check.compiled)
+    ]
     return f"{name}: {' | '.join(f'{value:.9g}' for value in values)}"

@@ -62,6 +62,4 @@ def calls_check(
     assert flags[1] is not None
     outside_flags = np.isin(anyone, outside)
     apart = False if other_optimum is None else other_optimum[guides]
-    return Check(
-        method, quantity, outside_flags, flags[0], flags[1], of_pair, (names,), apart
-    )
+    return Check(method, quantity, outside_flags, flags[0], flags[1], of_pair, (names,), apart)

@@ -16,7 +16,6 @@ from validation.parity.suites import Bench, Case
 from validation.parity.suites.crispat import METHOD
 from validation.parity.suites.guide_calls import STRIDE, calls_check, pair_numbers
 
-
 # Models that look at the largest guide of a cell, which the sum of other guides would be.
 BETA = ("beta2", "beta3")
 VARIANT = {"variant": "kaichi"}
