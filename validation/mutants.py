@@ -1,7 +1,7 @@
-"""``python -m validation mutants``: does a wrong kernel show?
+"""Does a wrong kernel show: ``python -m validation mutants``.
 
-Each wrong kernel of ``mutants.toml`` is built in a copy of the source tree; there its property tests
-have to fail, and ``python -m validation run`` has to fail in a row that names the method. The same
+Each wrong kernel of ``mutants.toml`` is built in a copy of the source tree. There its property
+tests have to fail, and ``python -m validation run`` has to fail in a row that names the method. The same
 comparisons, and the same tests, pass in the tree itself.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m validation check``: is anything slower than it was?
+"""Is anything slower than it was: ``python -m validation check``.
 
 Seconds say nothing about another machine. Every case is therefore measured beside a plain
 computation of the same result, in turns in the same process, one thread each, and what is kept is

@@ -258,8 +258,8 @@ def page(found: Sequence[Found], command: str, machine: Mapping[str, str]) -> st
         parts += [
             "## Larger screens",
             "Projected, not run: nanoseconds a value of the largest screen above, 8,248 genes at "
-            f"20 % above 0, reading at {DISK_RATE / 1e9:.1f} GB/s. The slower of disk and computing "
-            "is named.",
+            f"20 % above 0, reading at {DISK_RATE / 1e9:.1f} GB/s. The slower of disk and "
+            "computing is named.",
             projection_table(measured),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"

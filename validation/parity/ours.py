@@ -1,4 +1,4 @@
-"""This package through its public doors, once by each engine."""
+"""The package through its public doors, once by each engine."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from validation.parity.session import Session
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem }
 table { border-collapse: collapse; margin: .6rem 0; width: 100% }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .5rem; text-align: left; vertical-align: top }
+th, td { border-bottom: 1px solid #ddd; padding: .25rem .5rem; text-align: left }
+td { vertical-align: top }
 th { background: #f3f3f3; position: sticky; top: 0 }
 td { overflow-wrap: break-word } td:nth-child(-n+3) { white-space: nowrap }
 details { display: inline-block; max-width: 49% }

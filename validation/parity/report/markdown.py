@@ -11,10 +11,10 @@ from validation.parity.session import Session
 
 INTRODUCTION = """\
 Every method beside an outside tool, on real and simulated screens. *reference* is the definition in
-`reference/`, *compiled* the kernels; both run through the same public functions. A difference
-is classified: **agrees** (within the tolerance), **explained** (another meaning, of which every number
-is found by a rule and named below), **bug** (neither). The exit code of the command is the number
-of rows that fail."""
+`reference/`, *compiled* the kernels; both run through the same public functions. A difference is
+classified: **agrees** (within the tolerance), **explained** (another meaning, of which every
+number is found by a rule and named below), **bug** (neither). The exit code of the command is the
+number of rows that fail."""
 
 
 def page(session: Session, command: str, machine: Mapping[str, str], semantics: dict) -> str:
