@@ -1,8 +1,8 @@
 """Does a wrong kernel show: ``python -m validation mutants``.
 
 Each wrong kernel of ``mutants.toml`` is built in a copy of the source tree. There its property
-tests have to fail, and ``python -m validation run`` has to fail in a row that names the method. The same
-comparisons, and the same tests, pass in the tree itself.
+tests have to fail, and ``python -m validation run`` has to fail in a row that names the method.
+The same comparisons, and the same tests, pass in the tree itself.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "mutants", help="show that wrong kernels are caught (minutes)"
     )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all by default")
     parser.set_defaults(run=show)
     return parser
 
@@ -82,6 +83,8 @@ def show(options: argparse.Namespace) -> int:
     cache = cache_folder(options.cache)
     rows, missed = [], 0
     for mutant in load_mutants():
+        if options.names and mutant.name not in options.names:
+            continue
         with TemporaryDirectory(prefix="mutant-") as folder:
             tree = Path(folder) / "tree"
             _copy(tree)
@@ -101,6 +104,7 @@ def show(options: argparse.Namespace) -> int:
                 mutant.tests,
             )
             command = ["run", mutant.peer, "--data", DATA, "--cache", str(cache)]
+            command += ["--methods", mutant.method]
             found = _run(tree, sys.executable, "-m", "validation", *command)
         named = [line for line in found.stdout.splitlines() if line.startswith("bug ")]
         is_named = any(f": {mutant.method}," in line for line in named)
