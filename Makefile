@@ -71,5 +71,5 @@ build: $(VENV)/installed-test
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist demo_output benchmark_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist demo_output benchmark_output validation_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find crispyx -name '*.so' -delete

@@ -16,6 +16,13 @@ classified: **agrees** (within the tolerance), **explained** (another meaning, o
 number is found by a rule and named below), **bug** (neither). The exit code of the command is the
 number of rows that fail."""
 
+MUTANTS = """\
+## Would a wrong kernel show?
+
+`make mutants` builds the package with one error at a time, such as a tie term that is one too large
+or a dispersion times 1.001, in a copy of the source tree. Each has to fail the property tests of its
+method, and a row of this comparison that names the method."""
+
 
 def page(session: Session, command: str, machine: Mapping[str, str], semantics: dict) -> str:
     """Return the report of a run."""
@@ -67,6 +74,7 @@ def overview(session: Session, command: str, machine: Mapping[str, str], semanti
         markdown_table(header, table),
         "## What differs by intention",
         markdown_table(("name", "numbers", "explanation"), found),
+        MUTANTS,
     ]
     return "\n\n".join(parts) + "\n"
 
