@@ -19,9 +19,9 @@ number of rows that fail."""
 MUTANTS = """\
 ## Would a wrong kernel show?
 
-`make mutants` builds the package with one error at a time, such as a tie term that is one too large
-or a dispersion times 1.001, in a copy of the source tree. Each has to fail the property tests of its
-method, and a row of this comparison that names the method."""
+`make mutants` builds the package with one error at a time, such as a tie term that is one too
+large or a dispersion times 1.001, in a copy of the source tree. Each has to fail the property tests
+of its method, and a row of this comparison that names the method."""
 
 
 def page(session: Session, command: str, machine: Mapping[str, str], semantics: dict) -> str:
