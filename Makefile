@@ -5,7 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
-.PHONY: help demo test test-slow bench bench-kernels reliability check-bounds check-address \
+.PHONY: help demo test test-slow validate mutants bench bench-kernels bench-check scale \
+	reliability check-bounds check-address \
 	check-threads gallery lint docs tutorials build clean
 
 help:
@@ -17,6 +18,10 @@ help:
 	@echo "make reliability  kill, fill, damage and crowd every operation; writes docs/reliability.md"
 	@echo "make check-bounds, check-address, check-threads  kernels under bounds checks, sanitizers"
 	@echo "make gallery    draw every figure from the real screens in CRISPYX_DATA_DIR into docs/gallery.md"
+	@echo "make bench-check  fail when a kernel is more than 25 % slower than its baseline"
+	@echo "make scale      measure how time and memory grow; writes docs/scaling.md"
+	@echo "make validate   compare results with other tools; writes docs/parity.md"
+	@echo "make mutants    show that wrong kernels are caught"
 	@echo "make lint       run every static check"
 	@echo "make docs       build the documentation into docs/_build, warnings as errors"
 	@echo "make tutorials  run the notebooks again"
@@ -79,6 +84,18 @@ check-threads: $(VENV)/installed-test
 gallery: $(VENV)/installed-test
 	$(BIN)/python -m validation gallery
 
+bench-check: $(VENV)/installed-test
+	$(BIN)/python -m validation check
+
+scale: $(VENV)/installed-test
+	$(BIN)/python -m validation scale --docs
+
+validate: $(VENV)/installed-test
+	$(BIN)/python -m validation run all --docs
+
+mutants: $(VENV)/installed-test
+	$(BIN)/python -m validation mutants
+
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -99,5 +116,5 @@ build: $(VENV)/installed-test
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/jupyter_execute demo_output benchmark_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build docs/jupyter_execute demo_output benchmark_output validation_output *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find crispyx -name '*.so' -delete

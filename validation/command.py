@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from validation import kernel_paths
+from validation import kernel_paths, mutants
+from validation.benchmarks import guard, scaling
 from validation.benchmarks.cases import ALL_PEERS, OPERATIONS, cases
 from validation.benchmarks.page import page
 from validation.benchmarks.plot import plot_ratios
@@ -54,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     gallery = commands.add_parser("gallery", help="draw every figure into docs/gallery.md")
     gallery.add_argument("--docs", type=Path, default=DOCS, help="folder of the page")
     gallery.set_defaults(run=_gallery)
-    for command in (peers, bench, parity.add_parser(commands)):
+    others = (module.add_parser(commands) for module in (parity, mutants, scaling, guard))
+    for command in (peers, bench, *others):
         command.add_argument("--cache", help="environments and screens; ~/.cache by default")
     return parser
 

@@ -15,6 +15,7 @@ Status = Literal["agrees", "explained", "bug", "not installed", "failed", "not r
 FAILING = ("bug", "not installed", "failed")
 # p-values below this are rounded to 0 by some tools.
 SMALLEST_P = 1e-300
+OTHER_OPTIMUM = "another optimum"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Check:
         Elements that differ by intention, by key of ``semantics.toml``.
     labels : tuple of sequences
         Names along each axis, for the element that differs most.
+    other_optimum : numpy.ndarray of bool, or False
+        Elements of fits whose likelihood is higher by the kernels than by the reference: there the
+        engines may differ.
     """
 
     method: str
@@ -41,6 +45,7 @@ class Check:
     compiled: np.ndarray
     explained: Mapping[str, np.ndarray] = field(default_factory=dict)
     labels: tuple[np.ndarray, ...] = ()
+    other_optimum: np.ndarray | bool = False
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,7 @@ def differences(measure: str, ours: np.ndarray, theirs: np.ndarray) -> np.ndarra
         raise ValueError(f"shapes {a.shape} and {b.shape} differ")
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         if measure == "log":
-            found = np.abs(
-                np.log(np.maximum(a, SMALLEST_P)) - np.log(np.maximum(b, SMALLEST_P))
-            )
+            found = np.abs(np.log(np.maximum(a, SMALLEST_P)) - np.log(np.maximum(b, SMALLEST_P)))
         else:
             found = np.abs(a - b)
             if measure == "relative":
@@ -155,10 +158,12 @@ def judge(check: Check, peer: str, data: str, tolerance: Tolerance) -> Row:
     for side, difference in of_side.items():
         too_far = difference > tolerance.outside
         beyond |= too_far
-        found[side] = _difference(difference, too_far, explained)
+        found[side] = _difference(difference, too_far, explained & too_far)
         is_bug |= found[side].n_beyond > allowed
     between = differences(tolerance.measure, check.compiled, reference)
-    found["engines"] = _difference(between, between > tolerance.engines, np.zeros_like(explained))
+    apart = between > tolerance.engines
+    optima = np.zeros_like(explained) | check.other_optimum
+    found["engines"] = _difference(between, apart, optima & apart)
     is_bug |= found["engines"].n_beyond > 0
     if beyond.size == 0:
         return Row(peer, check.method, check.quantity, data, "failed", note="nothing to compare")
@@ -166,7 +171,8 @@ def judge(check: Check, peer: str, data: str, tolerance: Tolerance) -> Row:
         key: int((np.broadcast_to(mask, beyond.shape) & beyond).sum())
         for key, mask in check.explained.items()
     }
-    worst = np.where(explained, -1.0, np.maximum(*of_side.values()))
+    counts[OTHER_OPTIMUM] = found["engines"].n_explained
+    worst = np.where(explained & beyond, -1.0, np.maximum(*of_side.values()))
     if found["engines"].n_beyond:
         worst = between
     return Row(
@@ -174,7 +180,7 @@ def judge(check: Check, peer: str, data: str, tolerance: Tolerance) -> Row:
         method=check.method,
         quantity=check.quantity,
         data=data,
-        status="bug" if is_bug else "explained" if (beyond & explained).any() else "agrees",
+        status="bug" if is_bug else "explained" if any(counts.values()) else "agrees",
         n=beyond.size,
         reference=None if check.reference is None else found["reference"],
         compiled=found["compiled"],
@@ -201,5 +207,7 @@ def _element(check: Check, reference: np.ndarray, flat: int) -> str:
     at = np.unravel_index(flat, check.compiled.shape)
     names = [str(labels[i]) for labels, i in zip(check.labels, at, strict=False)]
     name = ", ".join(names) or ", ".join(map(str, at))
-    values = [np.asarray(one, dtype=float)[at] for one in (check.outside, reference, check.compiled)]
+    values = [
+        np.asarray(one, dtype=float)[at] for one in (check.outside, reference, check.compiled)
+    ]
     return f"{name}: {' | '.join(f'{value:.9g}' for value in values)}"

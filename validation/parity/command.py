@@ -24,6 +24,8 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "run", help="compare results with other tools"
     )
     parser.add_argument("peer", choices=(*PEERS, "all"))
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these; all by default")
+    parser.add_argument("--data", nargs="+", metavar="NAME", help="only on these; all by default")
     parser.add_argument("--output", type=Path, default=Path("validation_output"))
     parser.add_argument(
         "--docs", action="store_true", help="write validation/reports and docs/parity.md, too"
@@ -37,8 +39,11 @@ def compare(options: argparse.Namespace) -> int:
     cache: Path = cache_folder(options.cache)
     cache.mkdir(parents=True, exist_ok=True)
     peers = PEERS if options.peer == "all" else (options.peer,)
-    session = run(peers, cache)
+    session = run(peers, cache, options.methods, options.data)
     command = f"python -m validation run {options.peer}"
+    for name in ("methods", "data"):
+        if chosen := getattr(options, name):
+            command += f" --{name} {' '.join(chosen)}"
     data = "" if os.environ.get("CRISPYX_DATA_DIR") else " (without CRISPYX_DATA_DIR)"
     machine, semantics = describe_machine(), load_semantics()
     machine["time"] = f"{session.seconds / 60:.0f} min"

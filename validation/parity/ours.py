@@ -1,4 +1,4 @@
-"""This package through its public doors, once by each engine."""
+"""The package through its public doors, once by each engine."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ TABLES = (
     "pts",
     "pts_rest",
 )
+# Natural-log units; sums of thousands of terms round by less.
+OBJECTIVE_ROUNDING = 1e-3
 T = TypeVar("T")
 
 
@@ -75,3 +77,11 @@ def called_pairs(path: Path, model: str, **arguments: Any) -> Callable:
         return np.stack([calls.row[there], calls.col[there]], axis=1)
 
     return compute
+
+
+def better_fits(path: Path, model: str, **arguments: Any) -> np.ndarray:
+    """Return which guides the kernels fit with a higher objective than the reference, bool."""
+    reference, compiled = by_engine(
+        lambda _: cx.gd.score(str(path), model, n_jobs=1, **arguments).fits["objective"].to_numpy()
+    )
+    return np.asarray(compiled > reference + OBJECTIVE_ROUNDING)

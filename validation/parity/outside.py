@@ -121,8 +121,8 @@ def _run(python: Path, peer: str, question: str, work: Path) -> None:
 
 def _key(peer: Peer, asked: Mapping[str, Any]) -> str:
     """Return a text that changes with all that can change an answer."""
-    content = hashlib.sha256(Path(answers.__file__).read_bytes())
-    content.update(Path(answers.__file__).with_name(f"{peer.name}.py").read_bytes())
+    module = Path(answers.__file__).with_name(f"{peer.name}.py")
+    content = hashlib.sha256(module.read_bytes())
     for name, array in sorted(asked["arrays"].items()):
         values = np.ascontiguousarray(array)
         content.update(f"{name} {values.dtype} {values.shape}".encode())

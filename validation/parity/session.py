@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,14 +38,21 @@ class Session:
         return sum(row.fails for row in self.rows)
 
 
-def run(peers: Iterable[str], cache: Path) -> Session:
-    """Compare with tools and say what happens; return the rows."""
+def run(
+    peers: Iterable[str],
+    cache: Path,
+    methods: Collection[str] | None = None,
+    data: Collection[str] | None = None,
+) -> Session:
+    """Compare with tools, by all methods on all data or by some, and say what happens."""
     start = time.perf_counter()
     bench = Bench(cache, Outside(cache))
     tolerances, semantics = load_tolerances(), load_semantics()
     rows = []
     for peer in peers:
         for case in cases(peer):
+            if not (chosen(case.method, methods) and chosen(case.data, data)):
+                continue
             begun = time.perf_counter()
             for row in _rows(peer, case, bench, tolerances):
                 unknown = set(row.explanations) - set(semantics)
@@ -55,6 +62,11 @@ def run(peers: Iterable[str], cache: Path) -> Session:
                 print(summary(row), flush=True)
             print(f"  {time.perf_counter() - begun:.1f} s", flush=True)
     return Session(rows, bench.outside.versions, time.perf_counter() - start)
+
+
+def chosen(name: str, names: Collection[str] | None) -> bool:
+    """Whether a name is among those asked for."""
+    return names is None or name in names
 
 
 def _rows(peer: str, case: Case, bench: Bench, tolerances: Tolerances) -> Iterator[Row]:

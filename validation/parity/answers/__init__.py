@@ -1,4 +1,4 @@
-"""What the other tools are asked; every module runs in the environment of the tool it is named after.
+"""What the other tools are asked; every module runs in the environment of its tool.
 
 A question is a function ``question(arrays, files, **parameters)`` that returns arrays by name. Only
 the standard library, NumPy and the tool itself are imported.

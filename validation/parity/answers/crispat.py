@@ -18,9 +18,7 @@ def called(arrays: Arrays, files: Arrays, function: str, arguments: dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "crispat"
         # Its fits start from torch's seed and its own.
-        getattr(crispat, function)(
-            input_file=files["guides"], output_dir=f"{output}/", **arguments
-        )
+        getattr(crispat, function)(input_file=files["guides"], output_dir=f"{output}/", **arguments)
         (path,) = output.glob("assignments*.csv")
         calls = pd.read_csv(path)
     screen = anndata.read_h5ad(files["guides"], backed="r")

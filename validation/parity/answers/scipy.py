@@ -106,7 +106,9 @@ def batch_welch(arrays: Arrays, files: Arrays) -> Arrays:
         here[here] = np.isin(of_batch, used)
         treated, of_batch = code[here] == k, batch[here]
         additive = np.column_stack([treated, *[of_batch == b for b in used]]).astype(float)
-        cells = [treated & (of_batch == b) for b in used] + [~treated & (of_batch == b) for b in used]
+        cells = [treated & (of_batch == b) for b in used] + [
+            ~treated & (of_batch == b) for b in used
+        ]
         means = np.column_stack(cells).astype(float)
         # The additive coefficient as a combination of the means of the cells of the design.
         contrast = (np.linalg.pinv(additive) @ means @ np.eye(means.shape[1]))[0]

@@ -13,9 +13,11 @@ from validation.parity.session import Session
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem }
 table { border-collapse: collapse; margin: .6rem 0; width: 100% }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .5rem; text-align: left; vertical-align: top }
+th, td { border-bottom: 1px solid #ddd; padding: .25rem .5rem; text-align: left }
+td { vertical-align: top }
 th { background: #f3f3f3; position: sticky; top: 0 }
-td { overflow-wrap: anywhere }
+td { overflow-wrap: break-word } td:nth-child(-n+3) { white-space: nowrap }
+details { display: inline-block; max-width: 49% }
 tr.agrees td.result { color: #176b2c } tr.explained td.result { color: #7a5600 }
 tr.fails { background: #fde8e6 } tr.fails td.result { color: #a3150a; font-weight: 600 }
 details { margin: .3rem 0 } summary { cursor: pointer } img { max-width: 100% }

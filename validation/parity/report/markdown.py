@@ -12,9 +12,16 @@ from validation.parity.session import Session
 INTRODUCTION = """\
 Every method beside an outside tool, on real and simulated screens. *reference* is the definition in
 `reference/`, *compiled* the kernels; both run through the same public functions. A difference is
-classified: **agrees** (within the tolerance), **explained** (another meaning, of which every number
-is found by a rule and named below), **bug** (neither). The exit code of the command is the number of
-rows that fail."""
+classified: **agrees** (within the tolerance), **explained** (another meaning, of which every
+number is found by a rule and named below), **bug** (neither). The exit code of the command is the
+number of rows that fail."""
+
+MUTANTS = """\
+## Would a wrong kernel show?
+
+`make mutants` builds the package with one error at a time, such as a tie term that is one too
+large or a dispersion times 1.001, in a copy of the source tree. Each has to fail the property tests
+of its method, and a row of this comparison that names the method."""
 
 
 def page(session: Session, command: str, machine: Mapping[str, str], semantics: dict) -> str:
@@ -55,9 +62,7 @@ def overview(session: Session, command: str, machine: Mapping[str, str], semanti
         name = f"[{method}](methods/{method}.md)" if method != "nb_glm" else method
         n = sum(row.n for row in rows)
         table.append([name, peer, data, f"{n:,}", allowed, verdict(rows)])
-    found = [
-        [key, f"{n:,}", semantics[key]] for key, n in explanations(session.rows).items()
-    ]
+    found = [[key, f"{n:,}", semantics[key]] for key, n in explanations(session.rows).items()]
     parts = [
         "# Agreement with other tools",
         INTRODUCTION,
@@ -69,6 +74,7 @@ def overview(session: Session, command: str, machine: Mapping[str, str], semanti
         markdown_table(header, table),
         "## What differs by intention",
         markdown_table(("name", "numbers", "explanation"), found),
+        MUTANTS,
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -72,7 +72,12 @@ def _published(model: str) -> Callable[[Bench, str], Iterator[Check]]:
         ours = _ours(bench, data, model, PUBLISHED_RULE.get(model, {}))
         outside = pair_numbers(cells, found)
         yield calls_check(
-            METHOD[model], f"{model}, published calls", outside, ours, screen.X.toarray(), n_guides(data)
+            METHOD[model],
+            f"{model}, published calls",
+            outside,
+            ours,
+            screen.X.toarray(),
+            n_guides(data),
         )
 
     return checks
@@ -93,9 +98,7 @@ def _live(model: str) -> Callable[[Bench, str], Iterator[Check]]:
         outside = pair_numbers(theirs["cells"], theirs["guides"])
         ours = _ours(bench, data, model, CRISPAT_RULE.get(model, {}))
         counts = _counts(bench, data).X.toarray()
-        yield calls_check(
-            METHOD[model], f"{model}, calls", outside, ours, counts, n_guides(data)
-        )
+        yield calls_check(METHOD[model], f"{model}, calls", outside, ours, counts, n_guides(data))
 
     return checks
 

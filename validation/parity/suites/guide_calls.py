@@ -25,6 +25,7 @@ def calls_check(
     counts: np.ndarray,
     n_guides: int,
     explained: Mapping[str, np.ndarray] | None = None,
+    other_optimum: np.ndarray | None = None,
 ) -> Check:
     """Return a check over the pairs that anyone calls; the share that differs is 1 - Jaccard.
 
@@ -42,6 +43,8 @@ def calls_check(
         Guides that are compared, the first ones.
     explained : mapping of str to numpy.ndarray (n_cells, n_guides) bool, optional
         Pairs that differ by intention.
+    other_optimum : numpy.ndarray (n_guides,) bool, optional
+        Guides that the kernels fit better than the reference.
     """
     called = [None if pairs is None else pair_numbers(*pairs.T) for pairs in ours]
     known = [outside, *(pairs for pairs in called if pairs is not None)]
@@ -57,6 +60,6 @@ def calls_check(
     )
     flags = [None if pairs is None else np.isin(anyone, pairs) for pairs in called]
     assert flags[1] is not None
-    return Check(
-        method, quantity, np.isin(anyone, outside), flags[0], flags[1], of_pair, (names,)
-    )
+    outside_flags = np.isin(anyone, outside)
+    apart = False if other_optimum is None else other_optimum[guides]
+    return Check(method, quantity, outside_flags, flags[0], flags[1], of_pair, (names,), apart)

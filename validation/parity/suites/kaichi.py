@@ -10,12 +10,11 @@ import numpy as np
 
 from validation.benchmarks.cases import MIXTURES, RULES
 from validation.parity.check import Check
-from validation.parity.ours import by_engine, called_pairs, output_folder
+from validation.parity.ours import better_fits, by_engine, called_pairs, output_folder
 from validation.parity.screens import guides, n_guides
 from validation.parity.suites import Bench, Case
 from validation.parity.suites.crispat import METHOD
 from validation.parity.suites.guide_calls import STRIDE, calls_check, pair_numbers
-
 
 # Models that look at the largest guide of a cell, which the sum of other guides would be.
 BETA = ("beta2", "beta3")
@@ -36,7 +35,10 @@ def _calls(model: str, arguments: Mapping[str, Any]) -> Callable[[Bench, str], I
         method = "kaichi_mixtures" if repeats else METHOD[model]
         quantity = f"{model}, {'its variant' if repeats else 'as defined here'}"
         explained = {} if repeats else _explained(model, path, counts, outside, ours[1])
-        yield calls_check(method, quantity, outside, ours, counts, n_guides(data), explained)
+        optima = better_fits(path, model, **arguments) if model in MIXTURES else None
+        yield calls_check(
+            method, quantity, outside, ours, counts, n_guides(data), explained, optima
+        )
 
     return checks
 

@@ -52,9 +52,7 @@ def _welch(bench: Bench, data: str) -> Iterator[Check]:
     reference, compiled = by_engine(tested(cx.t_test, cells.logged, cells.control))
     labels = (cells.groups, cells.genes)
     for quantity, name, key in (("t", "statistics", "t"), ("p", "pvalues", "p")):
-        yield Check(
-            "welch", quantity, theirs[key], reference[name], compiled[name], labels=labels
-        )
+        yield Check("welch", quantity, theirs[key], reference[name], compiled[name], labels=labels)
 
 
 def _adjusted(bench: Bench, data: str) -> Iterator[Check]:
