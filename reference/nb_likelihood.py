@@ -45,7 +45,7 @@ def log_likelihood(counts: ArrayLike, mu: ArrayLike, alpha: float) -> float:
     rising = 0.0
     for count, n_cells in zip(*np.unique(y, return_counts=True), strict=True):
         rising += n_cells * float(np.log1p(np.arange(int(count)) * alpha).sum())
-    return rising + float(
+    return float(rising) + float(
         np.sum(xlogy(y, m) - gammaln(y + 1) - (y + 1 / alpha) * np.log1p(alpha * m))
     )
 

@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import crispyx as cx
+from reference import dispersion
 from validation.benchmarks import guard
 from validation.benchmarks.scaling import BASE, Found, costs, growth, page, write_screen
 from validation.mutants import load_mutants
-from validation.parity import session
+from validation.parity import ours, session
+from validation.parity.arms import simulated_arms
 from validation.parity.check import FAILING, Check, Row, differences, judge
 from validation.parity.outside import Outside, PeerError
 from validation.parity.report import html, markdown
 from validation.parity.report.plots import worth_drawing
 from validation.parity.session import Session
-from validation.parity.suites import PEERS, Case, cases
+from validation.parity.suites import PEERS, Case, cases, pydeseq2
 from validation.parity.suites.guide_calls import calls_check, pair_numbers
 from validation.parity.tolerances import Tolerance, Tolerances, load_semantics, load_tolerances
 from validation.peers.catalog import load_peers
@@ -51,6 +54,15 @@ def test_the_engines_may_not_differ_even_where_the_other_tool_does() -> None:
     assert status(between=1e-5) == "bug"
     assert status(shift=2e-3, between=1e-5, explained=everywhere) == "bug"
     assert status(between=1e-5, other_optimum=np.ones(40, bool)) == "explained"
+
+
+def test_numbers_that_were_handed_over_are_named_and_excuse_nothing() -> None:
+    row = judge(check(shift=1e-4, handed_over={"a rule": 2}), "scipy", "simulated", CLOSE)
+    assert row.status == "explained"
+    assert row.explanations == {"a rule": 2}
+    assert status(shift=1e-4, handed_over={"a rule": 0}) == "agrees"
+    assert status(shift=2e-3, handed_over={"a rule": 40}) == "bug"
+    assert status(between=1e-5, handed_over={"a rule": 40}) == "bug"
 
 
 def test_a_share_of_the_numbers_may_be_allowed_to_differ() -> None:
@@ -122,6 +134,60 @@ def test_calls_are_compared_over_the_pairs_that_anyone_calls() -> None:
     assert found.labels[0][1] == "cell 1, guide 1, 4 UMIs"
 
 
+@pytest.fixture(scope="module")
+def arms():
+    """Return a simulated comparison and what the rules read of PyDESeq2's answer, ours so far."""
+    cells = simulated_arms(n_cells=72, n_genes=40, seed=1)
+    genes, s = range(len(cells.genes)), np.ones(72)
+    upper = dispersion.largest_dispersion(72)
+    start = [dispersion.rough_moments(cells.of_gene(g, s), upper) for g in genes]
+    answer = {"size_factors": s, "_MoM_dispersions": np.array(start)}
+    answer["genewise_dispersions"] = pydeseq2._genewise(cells, answer)[0]
+    return cells, answer
+
+
+def test_only_dispersions_that_are_far_and_worse_are_handed_over(arms, monkeypatch) -> None:
+    cells, answer = arms
+    assert pydeseq2.handed_over(cells, answer).size == 0
+    inner = np.flatnonzero(np.abs(np.log(answer["genewise_dispersions"])) < 3)[:3]
+    moved = answer["genewise_dispersions"].copy()
+    moved[inner] *= 3.0, 1.001, 0.3  # the second is within what does not move the others
+    theirs = answer | {"genewise_dispersions": moved}
+    assert pydeseq2.handed_over(cells, theirs).tolist() == inner[[0, 2]].tolist()
+    # Where ours are the worse ones, nothing is handed over: the row has to show it.
+    monkeypatch.setattr(pydeseq2, "_genewise", lambda *_: (moved, moved))
+    assert pydeseq2.handed_over(cells, answer).size == 0
+
+
+def test_a_given_dispersion_moves_the_trend_and_with_it_all_genes(arms) -> None:
+    cells, answer = arms
+    genes = np.array([3, 30])
+    values = 4 * answer["genewise_dispersions"][genes]
+
+    def compute(folder: Path, given: slice) -> dict[str, np.ndarray]:
+        with ours.given_dispersions(genes[given], values[given]):
+            return ours.tested(
+                cx.nb_glm_test,
+                pydeseq2._written(cells, folder),
+                "control",
+                layers=("dispersion_raw", "dispersion_trend", "dispersion"),
+                preset="pydeseq2",
+                size_factors=answer["size_factors"],
+                chunk_size=16,  # blocks have other positions than the file
+            )(folder)
+
+    for before, after in zip(
+        ours.by_engine(lambda folder: compute(folder, slice(0))),
+        ours.by_engine(lambda folder: compute(folder, slice(None))),
+        strict=True,
+    ):
+        raw = before["dispersion_raw"][0].copy()
+        raw[genes] = values
+        assert after["dispersion_raw"][0].tolist() == raw.tolist()
+        for name in ("dispersion_trend", "dispersion"):
+            assert (after[name] != before[name]).mean() > 0.9
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Return a function that runs made-up cases."""
@@ -158,6 +224,13 @@ def test_every_case_that_cannot_be_compared_is_a_row_and_the_others_go_on(small)
     assert [row.status for row in found.rows] == words
     assert found.n_failing == 4
     assert found.rows[0].note == "no wheel"
+
+
+def test_a_quantity_may_be_held_to_the_tolerance_of_another(small) -> None:
+    for shift, expected in ((0, "agrees"), (2e-3, "bug")):
+        other = replace(check(shift), method="other", quantity="q", held_to=("rank_sum", "p"))
+        found = small(Case("other", "a", lambda bench, data, one=other: iter([one])))
+        assert [row.status for row in found.rows] == [expected]
 
 
 def test_an_explanation_without_words_is_refused(small) -> None:

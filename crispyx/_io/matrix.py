@@ -16,7 +16,7 @@ from crispyx._io.annotations import Annotations
 from crispyx._io.counts_elsewhere import counts_elsewhere
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.tenx import tenx_folder_files
-from crispyx._io.zarr_stores import is_zarr_store, store_identity
+from crispyx._io.zarr_stores import is_zarr_store
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels import normalize as normalize_kernel
 from crispyx._kernels.layout import CompressedBlock
@@ -162,7 +162,7 @@ class MatrixSource:
         if self.path is None:
             return {"path": None, "memory": uuid.uuid4().hex, **known}
         if is_zarr_store(self.path):
-            return {**store_identity(self.path), **known}
+            return {**file_identity(self.path), **known}
         if self.path.is_dir():
             parts = [file_identity(file) for file in tenx_folder_files(self.path)]
             sizes, times = ([part[name] for part in parts] for name in ("size", "mtime_ns"))

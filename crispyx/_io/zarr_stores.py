@@ -128,15 +128,3 @@ class StoredAnnData:
         from anndata.io import read_elem
 
         return read_elem(self._group[name])
-
-
-def store_identity(path: Path) -> dict[str, Any]:
-    """Return what tells one state of a store from another, from the files in it."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    states = [file.stat() for file in files]
-    return {
-        "path": str(path.resolve()),
-        "n_files": len(files),
-        "size": sum(state.st_size for state in states),
-        "mtime_ns": max((state.st_mtime_ns for state in states), default=0),
-    }

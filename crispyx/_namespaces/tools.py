@@ -100,11 +100,14 @@ class _ToolsNamespace:
         batch_size: int = 128,
         profiling: bool = False,
         memory_limit_gb: float | None = None,
-        **kwargs: Any,
+        output_path: str | Path | None = None,
+        resume: bool = False,
+        force: bool = False,
+        verbose: bool = False,
     ) -> RankGenesGroupsResult:
         """Shrink the fold changes of a negative binomial result towards 0 (apeGLM).
 
-        See :func:`crispyx.de.shrink_lfc`; ``kwargs`` are its further arguments.
+        See :func:`crispyx.de.shrink_lfc`.
         """
         from crispyx.de import shrink_lfc
 
@@ -119,7 +122,10 @@ class _ToolsNamespace:
             batch_size=batch_size,
             profiling=profiling,
             memory_limit_gb=memory_limit_gb,
-            **kwargs,
+            output_path=output_path,
+            resume=resume,
+            force=force,
+            verbose=verbose,
         )
 
     def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:

@@ -14,9 +14,17 @@ from crispyx.errors import InputError
 
 
 def file_identity(path: Path) -> dict[str, Any]:
-    """Return what tells one state of a file from another: path, bytes, modification time in ns."""
-    status = path.stat()
-    return {"path": str(path.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    """Return what tells one state of a file from another: path, bytes, modification time in ns.
+
+    Of a folder, such as a zarr store, it is the number, the sum and the latest of its files.
+    """
+    known: dict[str, Any] = {"path": str(path.resolve())}
+    states = [path.stat()]
+    if path.is_dir():
+        states = [file.stat() for file in path.rglob("*") if file.is_file()]
+        known["n_files"] = len(states)
+    size = sum(state.st_size for state in states)
+    return {**known, "size": size, "mtime_ns": max((one.st_mtime_ns for one in states), default=0)}
 
 
 def fingerprint(
@@ -52,14 +60,19 @@ def require_unchanged(record: Mapping[str, Any]) -> None:
     InputError
         The file was changed, replaced or removed while it was read.
     """
-    before = record["input"]
+    for before in record["input"].get("files", [record["input"]]):
+        _require_same_file(before)
+
+
+def _require_same_file(before: Mapping[str, Any]) -> None:
     path = Path(before.get("path") or "")
     if not isinstance(before.get("size"), int):
         return  # in memory, or a folder, which is read whole at the start
-    now = file_identity(path) if path.exists() else {"size": None, "mtime_ns": None}
-    changed = [name for name in ("size", "mtime_ns") if before[name] != now[name]]
+    now = file_identity(path) if path.exists() else {}
+    names = ("n_files", "size", "mtime_ns")
+    changed = [name for name in names if before.get(name) != now.get(name)]
     if changed:
-        values = "; ".join(f"{name} {before[name]} -> {now[name]}" for name in changed)
+        values = "; ".join(f"{name} {before.get(name)} -> {now.get(name)}" for name in changed)
         raise InputError(
             f"{str(path)!r} was changed while it was read ({values}), and nothing was written: the "
             "result would belong to no state of the file; run again when it is at rest"

@@ -12,9 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_parallel(
-    work: Callable[[T], R], items: Sequence[T], n_jobs: int | None = None
-) -> list[R]:
+def in_parallel(work: Callable[[T], R], items: Sequence[T], n_jobs: int | None = None) -> list[R]:
     """Return ``work`` of every item, in their order; so is the first error raised, all being done.
 
     Worth its while where the work releases the interpreter lock: decompression, reads, kernels.

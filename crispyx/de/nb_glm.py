@@ -95,8 +95,9 @@ def nb_glm_test(
 
     Parameters
     ----------
-    data : path, crispyx.AnnData or anndata.AnnData
-        The screen; an AnnData in memory needs ``output_path`` or ``output_dir``.
+    data : path, list of paths, crispyx.AnnData or anndata.AnnData
+        The screen, or its files (lanes, days); these and an AnnData in memory need ``output_path``
+        or ``output_dir``.
     perturbation_column, groupby : str
         obs column of labels (two names of one argument). ``"obsm/NAME"`` takes a cells x
         perturbations table instead, for cells that carry several guides.
@@ -297,6 +298,11 @@ def nb_glm_test(
         beside = (covariates,)
     if beside:
         _require_what_covariates_need(choices, batch_column)
+        if lfc_shrinkage_type != "none":
+            raise InputError(
+                "lfc_shrinkage_type='apeglm' goes back to the counts without covariates; leave it "
+                "out and give the result to shrink_lfc(method='stats')"
+            )
     if batch_column is not None:
         _require_a_test_within_batches(choices)
     if freeze_control:

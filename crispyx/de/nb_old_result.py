@@ -14,6 +14,7 @@ from crispyx._io.genes import GeneStream
 from crispyx._io.record import read_record
 from crispyx._io.result_file import ResultFile
 from crispyx._io.source import MatrixSource, open_source
+from crispyx._jobs.batches import read_batches
 from crispyx._jobs.plan import MAX_WIDTH, plan_genes
 from crispyx._jobs.screen import Screen, resolve_screen
 from crispyx._kernels.layout import CompressedBlock, Membership
@@ -21,7 +22,7 @@ from crispyx._run.budget import working_memory
 from crispyx._stats.expression_filter import ExpressionThresholds
 from crispyx.de.arguments import Rules, Running
 from crispyx.de.comparison import Comparison
-from crispyx.de.nb_cells import screen_cells
+from crispyx.de.nb_cells import chosen_genes, screen_cells
 from crispyx.de.nb_choices import Choices
 from crispyx.de.nb_passes import FIELDS, Tile
 from crispyx.de.nb_shrinkage import prior_scales
@@ -72,10 +73,11 @@ class OldResult:
         """Open the counts the result was made of, and lay out their cells."""
         source, screen = _counts_of(stack, self.old, self.record)
         parameters = self.record["parameters"]
+        column = self.old.notes["batch_column"]
         comparison = Comparison(
             source,
             screen,
-            None,
+            None if column == "none" else read_batches(source, str(column)),
             _rules(parameters),
             _running(output, self.memory_limit_gb),
             output,
@@ -101,8 +103,11 @@ class OldResult:
         given = None
         if parameters["size_factors"] is not None:
             given = np.asarray(self.old.uns()["size_factors"], dtype=np.float64)
+        genes = None
+        if parameters["control_genes"] is not None:
+            genes = chosen_genes(tuple(parameters["control_genes"]), screen.genes, source.where)
         choices = Choices(**{field.name: parameters[field.name] for field in fields(Choices)})
-        self.cells = screen_cells(comparison, self._stream, plan, choices, given, True)
+        self.cells = screen_cells(comparison, self._stream, plan, choices, given, genes, True)
 
     def scales(self, mode: str) -> np.ndarray:
         """Return the prior scale of every perturbation."""
@@ -165,13 +170,20 @@ def _counts_of(
     """Open the input that a result names, and check that it is the same."""
     made_of, parameters = record["input"], record["parameters"]
     ways_out = "run nb_glm_test again, or take method='stats', which needs the result alone"
-    if made_of["path"] is None:
+    if parameters["covariates"]:
+        raise InputError(
+            f"{str(old.path)!r} was fitted beside covariates, which the likelihood of "
+            "method='full' does not have; take method='stats'"
+        )
+    files = [Path(one["path"]) for one in made_of.get("files", [made_of]) if one["path"]]
+    if not files:
         raise InputError(
             f"{str(old.path)!r} was made of an AnnData in memory, whose counts are not on disk; "
             "take method='stats'"
         )
-    path = Path(made_of["path"])
-    if not path.exists():
+    for path in files:
+        if path.exists():
+            continue
         raise MissingFileError(
             f"{str(path)!r}, whose counts {str(old.path)!r} was made of, does not exist any more; "
             f"put it back, {ways_out}"
@@ -180,7 +192,8 @@ def _counts_of(
     parts = element.split("/")
     layer = parts[-1] if "layers" in parts else None
     modality = parts[1] if parts[0] == "mod" else None
-    source = stack.enter_context(open_source(path, layer, modality=modality))
+    data = files if "files" in made_of else files[0]
+    source = stack.enter_context(open_source(data, layer, modality=modality))
     changed = {
         key: (value, source.identity().get(key))
         for key, value in made_of.items()
@@ -189,7 +202,7 @@ def _counts_of(
     if changed:
         name, (before, now) = next(iter(changed.items()))
         raise InputError(
-            f"{str(path)!r} is not what {str(old.path)!r} was made of any more: {name} was "
+            f"{source.where} is not what {str(old.path)!r} was made of any more: {name} was "
             f"{before!r}, is {now!r}; {ways_out}"
         )
     screen = resolve_screen(

@@ -164,8 +164,8 @@ class NegativeBinomialTest(Method):
         )
         if covariates is not None and covariates.numbers.shape[1] and self.choices.test != "wald":
             raise InputError(
-                f"test={self.choices.test!r} compares within categories: covariates of numbers need "
-                "test='wald', or categories made of them"
+                f"test={self.choices.test!r} compares within categories: covariates of numbers "
+                "need test='wald', or categories made of them"
             )
         plan = self._plan(comparison)
         stream = GeneStream(
@@ -383,8 +383,9 @@ def _warn(store: TileStore, screen: Screen, passes: Passes, choices: Choices) ->
         shown = ", ".join(repr(screen.groups[k]) for k in confounded[:5])
         more = f" and {len(confounded) - 5} more" if len(confounded) > 5 else ""
         say(
-            f"{len(confounded)} perturbations cannot be told from the covariates and are not tested "
-            f"(status 'confounded'): {shown}{more}; they need cells in categories of the control"
+            f"{len(confounded)} perturbations cannot be told from the covariates and are not "
+            f"tested (status 'confounded'): {shown}{more}; they need cells in categories of the "
+            "control"
         )
     if low.any():
         say(

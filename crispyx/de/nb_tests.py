@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import erfc, log_ndtr, ndtri
 
-from crispyx._stats.likelihood_ratio import likelihood_ratio_roots
 from crispyx._stats.covariates import AdjustedFits
+from crispyx._stats.likelihood_ratio import likelihood_ratio_roots
 from crispyx._stats.nb_coefficients import Coefficients
 from crispyx._stats.nb_likelihood import Counts
 from crispyx._stats.permutation_test import permutation_pvalues

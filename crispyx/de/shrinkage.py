@@ -119,6 +119,7 @@ def shrink_lfc(
         raise InputError(f"min_mu is {min_mu!r}; give a number >= 0")
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r}; give a whole number >= 1")
+    n_threads = resolve_threads(n_jobs)
     path = resolve_data_path(data)
     old = ResultFile(path)
     record = require_fits(path, old)
@@ -137,7 +138,6 @@ def shrink_lfc(
     check_output_name(output, (path,))
     if can_reuse(output, identity, force=force):
         return load_result(output)
-    n_threads = resolve_threads(n_jobs)
     with ExitStack() as stack:
         profile = _Profile(stack) if profiling else None
         work = OldResult(old, record, n_threads, memory_limit_gb, settings.engine)

@@ -157,8 +157,9 @@ def t_test(
 
     Parameters
     ----------
-    data : path, crispyx.AnnData or anndata.AnnData
-        The screen; an AnnData in memory needs ``output_path`` or ``output_dir``.
+    data : path, list of paths, crispyx.AnnData or anndata.AnnData
+        The screen, or its files (lanes, days); these and an AnnData in memory need ``output_path``
+        or ``output_dir``.
     perturbation_column, groupby : str
         obs column of labels (two names of one argument). ``"obsm/NAME"`` takes a cells x
         perturbations table instead, for cells that carry several guides.

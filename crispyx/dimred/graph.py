@@ -254,7 +254,7 @@ def _nearest(
             n_neighbors=n_neighbors,
             metric=metric,
             random_state=random_state,
-            n_jobs=min(n_jobs, numba.config.NUMBA_NUM_THREADS),  # more are an error there
+            n_jobs=min(n_jobs, numba.get_num_threads()),  # more are an error there
             verbose=show_progress and sys.stderr.isatty(),
         )
         nearest, distances = index.neighbor_graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,8 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 
         write_arrow(pa.Table.from_pandas(table, preserve_index=False), path)
         return
-    # Without the time of writing: the same calls give the same bytes.
-    packed: Any = {"method": "gzip", "mtime": 0} if path.suffix.lower() == ".gz" else None
+    text = table.to_csv(sep=separator, index=False, lineterminator="\n").encode()
+    # Without the name and time of writing: the same calls give the same bytes.
+    packed = gzip.compress(text, mtime=0) if path.suffix.lower() == ".gz" else text
     with atomic_path(path) as work:
-        table.to_csv(work, sep=separator, index=False, compression=packed, lineterminator="\n")
+        work.write_bytes(packed)

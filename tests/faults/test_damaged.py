@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,12 @@ TESTS = Path(__file__).parents[1]
 
 def hammer(kind: str, first: int, count: int, tally: Counter[str]) -> None:
     command = [sys.executable, "-m", "faults.damaged", kind, str(first), str(count)]
-    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
+    # The package may stand on the path by a relative name, which holds from the root only.
+    paths = [str(TESTS.parent), str(TESTS)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False
+    )
     last = done.stderr.strip().splitlines()[-1:]
     assert done.returncode == 0, f"ended by {done.returncode} at {last}"
     found = json.loads(done.stdout)

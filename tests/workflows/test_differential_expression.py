@@ -546,7 +546,9 @@ def test_bad_input_is_refused_with_its_path(method, tmp_path: Path) -> None:
 
 
 def test_unknown_method_is_refused_with_the_known_ones(screen: Path) -> None:
-    with pytest.raises(InputError, match="method is 'logreg'; choose 'wilcoxon' or 't-test'"):
+    with pytest.raises(
+        InputError, match="method is 'logreg'; choose 'wilcoxon', 't-test' or 'nb_glm'"
+    ):
         cx.tl.rank_genes_groups(screen, groupby=COLUMN, method="logreg")
     with pytest.raises(TypeError, match="unexpected keyword argument 'tie_correct'"):
         cx.tl.rank_genes_groups(screen, groupby=COLUMN, method="t-test", tie_correct=True)

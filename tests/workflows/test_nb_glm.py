@@ -281,7 +281,6 @@ def test_values_that_are_no_counts_are_refused(value, shown, layout, tmp_path) -
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "covariates": ({"covariates": ["batch"]}, "covariates= is not available yet"),
     "shrinkage": ({"lfc_shrinkage_type": "ashr"}, "choose one of .*apeglm"),
     "base": ({"lfc_base": "log10"}, "lfc_base is 'log10'; choose one of"),
     "scope": ({"dispersion_scope": "gene"}, "dispersion_scope is 'gene'; choose one of"),

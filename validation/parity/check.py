@@ -36,6 +36,11 @@ class Check:
     other_optimum : numpy.ndarray of bool, or False
         Elements of fits whose likelihood is higher by the kernels than by the reference: there the
         engines may differ.
+    handed_over : mapping of str to int
+        How many numbers of the other tool stood in for ours before this quantity was computed, by
+        key of ``semantics.toml``: such a row does not simply agree.
+    held_to : tuple of str or None
+        Method and quantity of the tolerance, where it is not this one's own.
     """
 
     method: str
@@ -46,6 +51,8 @@ class Check:
     explained: Mapping[str, np.ndarray] = field(default_factory=dict)
     labels: tuple[np.ndarray, ...] = ()
     other_optimum: np.ndarray | bool = False
+    handed_over: Mapping[str, int] = field(default_factory=dict)
+    held_to: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Row:
     tolerance : Tolerance or None
         What was allowed.
     explanations : mapping of str to int
-        Elements by explanation.
+        Elements by explanation, and numbers that were handed over.
     worst : str
         Element that differs most and its three values.
     note : str
@@ -172,6 +179,7 @@ def judge(check: Check, peer: str, data: str, tolerance: Tolerance) -> Row:
         for key, mask in check.explained.items()
     }
     counts[OTHER_OPTIMUM] = found["engines"].n_explained
+    counts |= check.handed_over
     worst = np.where(explained & beyond, -1.0, np.maximum(*of_side.values()))
     if found["engines"].n_beyond:
         worst = between

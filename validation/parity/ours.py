@@ -8,12 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+from unittest import mock
 
 import numpy as np
 
 import crispyx as cx
+from crispyx._kernels.layout import CompressedBlock
+from crispyx.de.nb_passes import Passes
+from crispyx.settings import Engine
 
-ENGINES = ("reference", "compiled")
+ENGINES: tuple[Engine, Engine] = ("reference", "compiled")
 # Every gene is tested, as by tools without such filters.
 UNFILTERED = {"min_pct_ctrl": 0, "min_pct_pert": 0, "min_mean_ctrl": 0, "min_mean_pert": 0}
 TABLES = (
@@ -48,10 +52,43 @@ def by_engine(compute: Callable[[Path], T]) -> tuple[T, T]:
     return found[0], found[1]
 
 
-def tested(test: Callable[..., Any], path: Path, control: str, **arguments: Any) -> Callable:
+@contextmanager
+def given_dispersions(genes: np.ndarray, dispersions: np.ndarray) -> Iterator[None]:
+    """Let the negative binomial test take genewise dispersions of some genes from elsewhere.
+
+    They stand where its own would, before trend and prior are fitted.
+
+    Parameters
+    ----------
+    genes : numpy.ndarray (n_given,) int64
+        Positions of the genes in the file.
+    dispersions : numpy.ndarray (n_given,) float64
+        Taken in every comparison.
+    """
+    fit = Passes.genewise
+
+    def genewise(self: Passes, block: CompressedBlock) -> dict[str, np.ndarray]:
+        tile = fit(self, block)
+        here = (genes >= block.start) & (genes < block.stop)
+        tile["dispersion"][:, genes[here] - block.start] = dispersions[here]
+        return tile
+
+    with mock.patch.object(Passes, "genewise", genewise):
+        yield
+
+
+def tested(
+    test: Callable[..., Any],
+    path: Path,
+    control: str,
+    *,
+    layers: tuple[str, ...] = (),  # noqa: PT028 - not a test of pytest's
+    **arguments: Any,
+) -> Callable[[Path], dict[str, np.ndarray]]:
     """Return a function of a folder that tests all genes of all perturbations.
 
-    It returns tables (n_groups, n_genes) by name, groups in alphabetical order.
+    It returns tables (n_groups, n_genes) by name, groups in alphabetical order; ``layers`` names
+    further ones, of the result file.
     """
 
     def compute(folder: Path) -> dict[str, np.ndarray]:
@@ -63,7 +100,11 @@ def tested(test: Callable[..., Any], path: Path, control: str, **arguments: Any)
             **UNFILTERED | arguments,
         )
         order = np.argsort(result.groups)
-        return {name: np.asarray(getattr(result, name), dtype=float)[order] for name in TABLES}
+        found = {name: np.asarray(getattr(result, name), dtype=float) for name in TABLES}
+        if layers:
+            stored = result.result.to_memory().layers
+            found |= {name: np.asarray(stored[name], dtype=float) for name in layers}
+        return {name: table[order] for name, table in found.items()}
 
     return compute
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from validation.parity.check import Row, judge
+from validation.parity.check import Row, Status, judge
 from validation.parity.outside import Outside, PeerError
 from validation.parity.suites import Bench, Case, cases
 from validation.parity.tolerances import Tolerances, load_semantics, load_tolerances
@@ -72,10 +72,10 @@ def chosen(name: str, names: Collection[str] | None) -> bool:
 def _rows(peer: str, case: Case, bench: Bench, tolerances: Tolerances) -> Iterator[Row]:
     try:
         for check in case.checks(bench, case.data):
-            allowed = tolerances.of(check.method, check.quantity, peer)
+            allowed = tolerances.of(*(check.held_to or (check.method, check.quantity)), peer)
             yield judge(check, peer, case.data, allowed)
     except PeerError as error:
-        status = "not installed" if error.status == "not installed" else "failed"
+        status: Status = "not installed" if error.status == "not installed" else "failed"
         yield Row(peer, case.method, "", case.data, status, note=str(error))
     except FileNotFoundError as error:
         yield Row(peer, case.method, "", case.data, "not run", note=str(error).splitlines()[0])

@@ -1,8 +1,9 @@
-"""What a step will take, from measured figures per stored value, cell and result.
+"""What a step will take, from figures per stored value, cell and result.
 
-Measured with two threads on a screen of 100,000 cells x 8,000 genes, 1,000 perturbations and 80.6
-million stored values (docs/benchmarks.md), layouts on 20,000 cells. An estimate is right within a
-small factor, which is what a plan needs.
+Wilcoxon's test, the t-test, quality control and normalization were measured with two threads on a
+screen of 100,000 cells x 8,000 genes, 1,000 perturbations and 80.6 million stored values
+(docs/benchmarks.md). The other figures are rough: single runs on a busy machine, or guesses of the
+order of magnitude.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def neighbors(arrays: Arrays, files: Arrays, n_neighbors: int) -> Arrays:
     cells = anndata.AnnData(np.zeros((len(arrays["embedding"]), 1), dtype=np.float32))
     cells.obsm["X_pca"] = arrays["embedding"]
     sc.pp.neighbors(cells, n_neighbors=n_neighbors, use_rep="X_pca", transformer="sklearn")
-    found = {}
+    found: Arrays = {}
     for name in ("distances", "connectivities"):
         graph = cells.obsp[name].tocsr()
         graph.sort_indices()

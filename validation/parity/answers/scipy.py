@@ -96,7 +96,7 @@ def batch_welch(arrays: Arrays, files: Arrays) -> Arrays:
     import statsmodels.api as sm
 
     x, code, batch = arrays["x"], arrays["code"], arrays["batch"]
-    found = {"difference": [], "t": []}
+    found: dict[str, list[list[float]]] = {"difference": [], "t": []}
     for k in arrays["groups"]:
         here = (code == 0) | (code == k)
         treated, of_batch = code[here] == k, batch[here]

@@ -36,7 +36,7 @@ def share(found: Difference | None, n: int) -> str:
 
 def cells(row: Row) -> list[str]:
     """Return the cells of a row."""
-    result = row.status
+    result: str = row.status
     if row.explanations:
         counts = (f"{key} ({n:,})" for key, n in row.explanations.items())
         result = f"{result}: {', '.join(counts)}"

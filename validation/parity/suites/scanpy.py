@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ THRESHOLDS = {
 }
 # scanpy's p-values have float32 moments behind them.
 COUNTED_RTOL = 1e-3
+# Our function and scanpy's name of every test.
+TESTS: Mapping[str, tuple[Callable[..., Any], str]] = {
+    "rank_sum": (cx.wilcoxon_test, "wilcoxon"),
+    "welch": (cx.t_test, "t-test"),
+}
 FIELDS = (
     ("score", "scores", "statistics"),
     ("p", "pvals", "pvalues"),
@@ -46,10 +51,7 @@ def _counted(theirs: np.ndarray, ours: np.ndarray, untested: np.ndarray) -> np.n
 
 
 def _tests(method: str) -> Callable[[Bench, str], Iterator[Check]]:
-    ours, theirs = {
-        "rank_sum": (cx.wilcoxon_test, "wilcoxon"),
-        "welch": (cx.t_test, "t-test"),
-    }[method]
+    ours, theirs = TESTS[method]
 
     def checks(bench: Bench, data: str) -> Iterator[Check]:
         cells = screen(data, bench.cache)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 import crispyx as cx
-from crispyx._stats.multiple_testing import adjust_rows
+from crispyx._stats.multiple_testing import Correction, adjust_rows
 from validation.parity.check import Check
-from validation.parity.ours import by_engine, output_folder, tested
+from validation.parity.ours import ENGINES, by_engine, output_folder, tested
 from validation.parity.screens import Screen, screen
 from validation.parity.suites import Bench, Case
 
 # Groups that statsmodels fits, gene by gene: the first ones.
 N_FITTED = 3
+PROCEDURES: Mapping[str, Correction] = {
+    "benjamini-hochberg": "benjamini-hochberg",
+    "benjamini-hochberg statsmodels": "benjamini-hochberg",
+    "bonferroni": "bonferroni",
+}
 
 
 def constant_pairs(cells: Screen) -> np.ndarray:
@@ -62,9 +67,8 @@ def _adjusted(bench: Bench, data: str) -> Iterator[Check]:
     theirs = bench.outside.ask("scipy", "adjusted", {"p": p})
     labels = (cells.groups, cells.genes)
     for name, values in theirs.items():
-        method = name.removesuffix(" statsmodels")
-        ours = [adjust_rows(p.copy(), method, engine) for engine in ("reference", "compiled")]
-        yield Check("multiple_testing", name, values, *ours, labels=labels)
+        reference, compiled = (adjust_rows(p.copy(), PROCEDURES[name], e) for e in ENGINES)
+        yield Check("multiple_testing", name, values, reference, compiled, labels=labels)
 
 
 def _van_elteren(bench: Bench, data: str) -> Iterator[Check]:
@@ -97,7 +101,7 @@ def _batch_welch(bench: Bench, data: str) -> Iterator[Check]:
         )
     )
     labels = (cells.groups[:N_FITTED], cells.genes)
-    still = {"no arm varies": np.array([_still(cells, k) for k in fitted])}
+    still = {"no arm varies": np.array([_still(cells, k) for k in fitted.tolist()])}
     for quantity, name in (("difference", "effect_size"), ("t", "statistics")):
         ours = reference[name], compiled[name]
         yield Check("batch_welch", quantity, theirs[quantity], *ours, still, labels)
