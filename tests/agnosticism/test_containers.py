@@ -37,6 +37,11 @@ LAYOUTS: dict[str, Callable[[np.ndarray], Any]] = {
 }
 TYPES = ["int32", "int64", "float32", "float64", "uint16"]
 CONTAINERS = ["h5ad", "zarr 2", "zarr 3", "zarr sharded"]
+# The table takes a minute; files and one kind of store are looked at every time.
+SOON_OR_SLOW = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("zarr 2", "zarr 3") else ())
+    for name in CONTAINERS
+]
 N_CELLS, N_GENES = 48, 9
 
 
@@ -322,7 +327,7 @@ def _subset(path: Path, folder: Path) -> dict[str, np.ndarray]:
     return slots(anndata.read_h5ad(folder / "o.h5ad"))
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("container", SOON_OR_SLOW)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_gives_the_same_from_every_container(
     name: str, container: str, stored: dict[Any, Path], tmp_path: Path

@@ -173,6 +173,7 @@ def gasperini(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ad.AnnDat
     return logged.path, ad.read_h5ad(logged.path)
 
 
+@pytest.mark.slow
 def test_gasperini_against_scipy_and_own_targets_first(gasperini: tuple[Path, ad.AnnData]) -> None:
     path, adata = gasperini
     result = cx.wilcoxon_test(path, groupby="obsm/perturbations", reference="rest")
