@@ -104,9 +104,9 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 	$(BIN)/codespell crispyx reference validation tests docs README.md CHANGELOG.md Makefile setup.py pyproject.toml
 
-docs: $(VENV)/installed-all,docs
+docs: $(VENV)/installed-test,docs,validation
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
-	$(BIN)/python -m pytest -q tests/test_documentation.py
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_documentation.py tests/workflows/test_recipes.py
 
 tutorials: $(VENV)/installed-all,docs
 	cd docs/tutorials && $(abspath $(BIN))/jupyter execute --inplace *.ipynb

@@ -60,6 +60,11 @@ def openmp_flags(compiler):
 
 
 class BuildKernels(build_ext):
+    def finalize_options(self):
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = os.cpu_count()
+
     def build_extensions(self):
         compile_flags, link_flags = openmp_flags(self.compiler)
         for extension in self.extensions:

@@ -26,7 +26,7 @@ extensions = [
     "sphinx_design",
 ]
 # The list of methods is shown within methods/index.
-exclude_patterns = ["_build", "**.ipynb_checkpoints", "methods/README.md"]
+exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints", "methods/README.md"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath", "deflist"]
@@ -51,7 +51,6 @@ html_theme_options = {
     "use_download_button": False,
     "home_page_in_toc": True,
 }
-html_static_path = ["_static"]
 
 INVENTORIES = {
     "anndata": "https://anndata.readthedocs.io/en/stable/",

@@ -127,7 +127,7 @@ def test_order_of_the_cells_and_cells_without_guides_do_not_matter(k: int) -> No
 
 
 @pytest.mark.parametrize("k", [2, 3])
-@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("confidence", [0.5, pytest.param(0.8, marks=pytest.mark.slow), 0.95])
 def test_calls_above_the_threshold_are_all_confident(k: int, confidence: float) -> None:
     fit = FIT[k](simulated(k, 5)).parameters
     cut = THRESHOLD[k](fit, confidence)

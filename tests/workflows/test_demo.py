@@ -225,6 +225,12 @@ def test_demo_refuses_to_replace_a_file_of_someone_else(tmp_path: Path, small: N
     assert "was not made by the demo" in refused.stderr
     assert "--force" in refused.stderr
     assert stranger.read_text() == "precious"
+
+
+@pytest.mark.slow
+def test_demo_replaces_a_file_of_someone_else_when_told_to(tmp_path: Path, small: None) -> None:
+    stranger = tmp_path / "report.html"
+    stranger.write_text("precious")
     assert simulated(tmp_path, "--force").exit_code == 0
     assert stranger.read_text() != "precious"
 
