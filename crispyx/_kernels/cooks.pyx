@@ -44,12 +44,14 @@ def bound_distances(
     table.suffix, table.prefix_log = &suffix[0, 0], &prefix_log[0]
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             for k in range(1, n_groups):
                 bound[k - 1, g] = bound_of_pair(
-                    &table, k, &values[0], &ranks[0], &run_ptr[g, 0], intercept[k - 1, g],
+                    &table, k, first_value, first_rank, &run_ptr[g, 0], intercept[k - 1, g],
                     change[k - 1, g], alpha[k - 1, g], min_mu, &scratch[t, 0],
                 )
 

@@ -87,11 +87,13 @@ def adjusted_coefficients(
     problem.table, problem.design, problem.diagonal = &table, &design[0, 0], diagonal
     problem.n_groups = n_groups
     problem.n_strata, problem.n_columns = design.shape[0], design.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             adjust_gene(
-                problem, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &alpha[0, g],
+                problem, n_groups, first_value, first_rank, &run_ptr[g, 0], &alpha[0, g],
                 first_number, n_numbers, first_slope + g, &cells[t if n_numbers > 0 else 0, 0],
                 &levels[0, 0], levels.shape[1], robust, max_iterations, tolerance, &scratch[t, 0],
                 &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],

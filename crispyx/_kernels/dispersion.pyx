@@ -99,11 +99,13 @@ def fit_dispersions(
     table.suffix, table.prefix_log = &suffix[0, 0], &prefix_log[0]
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             fit_gene(
-                &table, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &start[0, g],
+                &table, n_groups, first_value, first_rank, &run_ptr[g, 0], &start[0, g],
                 start.shape[1], &precision[0], &upper[0], shared, stop_where_flat, min_mu,
                 &scratch[t, 0], &out[0, g],
             )

@@ -74,11 +74,13 @@ def best_coefficients(
     table.suffix, table.prefix_log = &suffix[0, 0], &prefix_log[0]
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             best_of_gene(
-                &table, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &alpha[0, g],
+                &table, n_groups, first_value, first_rank, &run_ptr[g, 0], &alpha[0, g],
                 start_at_poisson, penalized, max_iterations, tolerance, with_fills, &scratch[t, 0],
                 &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
                 out.shape[1] * out.shape[2],
@@ -182,11 +184,13 @@ def clamped_coefficients(
     table.suffix, table.prefix_log = &suffix[0, 0], &prefix_log[0]
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             clamped_of_gene(
-                &table, n_groups, &values[0], &ranks[0], &run_ptr[g, 0], &alpha[0, g], start,
+                &table, n_groups, first_value, first_rank, &run_ptr[g, 0], &alpha[0, g], start,
                 min_mu, max_iterations, tolerance, with_fills, &scratch[t, 0], &out[0, 0, g],
                 &iterations[0, g], &converged[0, g], out.shape[2], out.shape[1] * out.shape[2],
             )

@@ -88,12 +88,14 @@ def likelihood_sums(
     table.suffix, table.prefix_log = &suffix[0, 0], &prefix_log[0]
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             for k in range(n_groups):
                 one_run(
-                    &table, k, &values[0] + run_ptr[g, k], &ranks[0] + run_ptr[g, k],
+                    &table, k, first_value + run_ptr[g, k], first_rank + run_ptr[g, k],
                     run_ptr[g, k + 1] - run_ptr[g, k], eta[k, g], alpha[k, g], min_mu,
                     &scratch[t, 0], n_tail, &out[0, k, g], out.shape[1] * out.shape[2],
                 )

@@ -50,11 +50,13 @@ def count_reaching_sets(
     table.suffix, table.prefix_log = &suffix[0, 0], &prefix_log[0]
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for i in prange(genes.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             count_for_gene(
-                &table, n_groups, n_batches, group, &values[0], &ranks[0], &run_ptr[genes[i], 0], alpha[i],
+                &table, n_groups, n_batches, group, first_value, first_rank, &run_ptr[genes[i], 0], alpha[i],
                 &weights[0, 0, 0], weights.shape[1], &first_cell[0], &holder_ptr[0], &holders[0],
                 &scratch[t, 0], &observed[i], &reaching[i],
             )

@@ -114,11 +114,13 @@ def score_tests(
     table.suffix, table.prefix_log = &suffix[0, 0], &prefix_log[0]
     table.node_s, table.node_log = &node_s[0, 0], &node_log[0, 0]
     table.n_nodes = rows.shape[1]
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             tests_of_gene(
-                &table, n_groups, n_batches, &values[0], &ranks[0], &run_ptr[g, 0], &alpha[0, g],
+                &table, n_groups, n_batches, first_value, first_rank, &run_ptr[g, 0], &alpha[0, g],
                 &scratch[t, 0], &out[0, 0, g], out.shape[2], out.shape[1] * out.shape[2],
             )
 

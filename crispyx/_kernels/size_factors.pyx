@@ -47,11 +47,13 @@ def median_ratios(
     logs[0] = 0
     for i in range(1, N_LOGS):
         logs[i] = log(<double> i)
+    cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* first_gene = &genes[0] if genes.shape[0] > 0 else NULL
     with nogil:
         for cell in prange(ptr.shape[0] - 1, schedule="dynamic", num_threads=n_threads):
             t = threadid()
             size_factors[cell] = median_ratio(
-                &values[0] + ptr[cell], &genes[0] + ptr[cell], ptr[cell + 1] - ptr[cell],
+                first_value + ptr[cell], first_gene + ptr[cell], ptr[cell + 1] - ptr[cell],
                 &log_mean[0], logs, &scratch[t, 0],
             )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crispyx._io.csv_text import read_csv_text
 from crispyx.errors import InputError, MissingColumnError
 from crispyx.guides.arrow_files import ARROW_SUFFIXES, PARQUET_SUFFIXES, read_arrow
 from crispyx.guides.calls import BARCODE
@@ -128,14 +129,12 @@ def read_call_table(path: Path) -> pd.DataFrame:
     InputError
         Not a table that can be read.
     """
-    import pandas as pd
-
     separator = separator_of(path)
     if separator is None:
         table = read_arrow(path).to_pandas()
     else:
         try:
-            table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+            table = read_csv_text(path, separator)
         except (ValueError, OSError, EOFError) as error:
             raise InputError(f"{path}: not a table that can be read ({error})") from error
     return table

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crispyx._io.csv_text import read_csv_text
 from crispyx.errors import InputError, InputTypeError, MissingColumnError, MissingFileError
 from crispyx.guides.call_tables import separator_of
 from crispyx.guides.held import CONSTRUCTS, read_calls
@@ -274,14 +275,12 @@ def _is_pair(value: Any) -> bool:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
     separator = separator_of(path)
     if separator is None:
         raise InputError(f"{path}: constructs are read from .csv and .tsv files (also .gz)")
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
     try:
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+        return read_csv_text(path, separator)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a table that can be read ({error})") from error

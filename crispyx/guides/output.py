@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.csv_text import csv_bytes
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.paths import prepare_output
 from crispyx.errors import InputError, OutputExistsError
@@ -108,8 +108,6 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 
         write_arrow(pa.Table.from_pandas(table, preserve_index=False), path)
         return
-    text = table.to_csv(sep=separator, index=False, lineterminator="\n").encode()
-    # Without the name and time of writing: the same calls give the same bytes.
-    packed = gzip.compress(text, mtime=0) if path.suffix.lower() == ".gz" else text
+    text = csv_bytes(table, separator, packed=path.suffix.lower() == ".gz")
     with atomic_path(path) as work:
-        work.write_bytes(packed)
+        work.write_bytes(text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.csv_text import csv_bytes
 from crispyx.cli.demo.analysis import Analysis
 from crispyx.cli.demo.outputs import OutputFolder
 from crispyx.de import RankGenesGroupsResult
@@ -25,7 +26,7 @@ def write_tables(analysis: Analysis, folder: OutputFolder) -> list[OutputFile]:
         ("guide_fits", analysis.calls.var.reset_index(names="guide_id")),
     ):
         with atomic_path(folder.path(f"tables/{name}.csv")) as work:
-            table.to_csv(work, index=False)
+            work.write_bytes(csv_bytes(table))
     return [
         OutputFile(
             "tables/perturbations.csv", "one row per perturbation: hits, top gene, own target"

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from crispyx._io.csv_text import csv_bytes
 from crispyx._io.paths import check_output_name
 from crispyx.errors import InputError, OutputExistsError
 
@@ -130,10 +131,8 @@ def require_distinct(outputs: Sequence[Output | None]) -> None:
 def write_file(table: pd.DataFrame, path: Path, suffix: str) -> None:
     """Write a table, its index left out, in the format that ``suffix`` names."""
     if suffix not in (".parquet", ".arrow"):
-        # Without the time of writing: the same table gives the same bytes.
-        packed: Any = {"method": "gzip", "mtime": 0} if suffix.endswith(".gz") else None
         separator = "\t" if suffix.startswith(".tsv") else ","
-        table.to_csv(path, sep=separator, index=False, compression=packed, lineterminator="\n")
+        path.write_bytes(csv_bytes(table, separator, packed=suffix.endswith(".gz")))
         return
     import pyarrow as pa
 
