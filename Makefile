@@ -7,7 +7,7 @@ SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_ke
 
 .PHONY: help demo test test-slow validate mutants bench bench-kernels bench-check scale \
 	reliability check-bounds check-address \
-	check-threads gallery lint docs tutorials build clean
+	check-threads gallery lint lock docs tutorials build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
@@ -23,6 +23,7 @@ help:
 	@echo "make validate   compare results with other tools; writes docs/parity.md"
 	@echo "make mutants    show that wrong kernels are caught"
 	@echo "make lint       run every static check"
+	@echo "make lock       write versions and hashes of all packages down; LOCKED=1 installs those"
 	@echo "make docs       build the documentation into docs/_build, warnings as errors"
 	@echo "make tutorials  run the notebooks again"
 	@echo "make build      build sdist and wheel into dist/"
@@ -33,10 +34,25 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# One stamp a set of extras: each installs the package in place with what its target needs.
+# One stamp a set of extras: each installs the package in place with what its target needs. With
+# LOCKED=1, every package has the version and the hash that `make lock` wrote down.
+LOCK := .github/requirements.txt
 $(VENV)/installed-%: $(BIN)/python $(SOURCES)
+ifdef LOCKED
+	$(BIN)/python -m pip install --quiet --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+endif
 	@touch $@
+
+lock: $(BIN)/python
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet pyproject.toml .github/building.in --upgrade --extra test \
+		--extra lint --extra docs --extra validation --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate -o $(LOCK)
+	$(BIN)/uv pip compile --quiet .github/wheels.in --upgrade --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate -o .github/wheels.txt
 
 demo: $(VENV)/installed-all
 	$(BIN)/crispyx demo
@@ -65,7 +81,8 @@ BUILD_AT = $(BIN)/python setup.py -q build --build-lib build/$(1)/lib --build-te
 CHECKED = $(2) $(BIN)/python -P -m pytest -o pythonpath="build/$(1)/lib tests" \
 	-p no:cacheprovider -q -m "not slow" $(KERNEL_TESTS)
 # Python keeps memory to its end, which is no leak of the kernels.
-ASAN = LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+# The C++ runtime comes before the libraries that throw exceptions, or they end the process.
+ASAN = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0
 # gcc's OpenMP runtime is not built for it: what it orders is not seen, hence one thread of it.
 TSAN = LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) OMP_NUM_THREADS=1
 
