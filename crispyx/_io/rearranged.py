@@ -8,6 +8,7 @@ holds, one pass for each panel. Values are moved as they are stored, zeros inclu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cached_property
 
 import numpy as np
@@ -17,10 +18,11 @@ from crispyx._io.matrix import STREAM_VALUES, Storage
 from crispyx._kernels import rearrange as kernel
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.budget import require
+from crispyx._run.prefetch import prefetch
 from crispyx._run.threads import resolve_threads
 from crispyx.errors import InputError
 
-BYTES_PER_READ = 40  # a value being read: stored, converted, checked
+BYTES_PER_READ = 40  # a value being read: stored, converted, checked; or two blocks that wait
 BYTES_PER_VECTOR = 64  # pointers and counts of an output vector, for two threads
 
 
@@ -66,7 +68,7 @@ class Rearranged:
         fixed = BYTES_PER_VECTOR * self.n_vectors
         self._max_values = max(1, min(STREAM_VALUES, (budget - fixed) // (4 * BYTES_PER_READ)))
         self._max_major = max_major
-        self._budget = budget - fixed - BYTES_PER_READ * self._max_values
+        self._budget = budget - fixed - 2 * BYTES_PER_READ * self._max_values
 
     @cached_property
     def ptr(self) -> np.ndarray:
@@ -157,19 +159,20 @@ class Rearranged:
         cuts = np.searchsorted(ptr, shares)
         edges = np.array([first, *(first + cuts), stop], dtype=np.int64)
         cursor = self.ptr[:-1] - self.ptr[first]
-        for block in self._blocks():
-            kernel.turn(
-                block.values.view(values.dtype),
-                block.minor,
-                block.ptr,
-                block.start,
-                self._place,
-                edges,
-                cursor,
-                values,
-                minor,
-                n_threads,
-            )
+        with closing(prefetch(self._blocks())) as blocks:
+            for block in blocks:
+                kernel.turn(
+                    block.values.view(values.dtype),
+                    block.minor,
+                    block.ptr,
+                    block.start,
+                    self._place,
+                    edges,
+                    cursor,
+                    values,
+                    minor,
+                    n_threads,
+                )
         self._require_same(np.array_equal(cursor[first:stop], ptr[1:]))
 
     def _move(
