@@ -29,7 +29,8 @@ from crispyx._stats.nb_coefficients import Coefficients, Fitting, Start, fit_coe
 from crispyx._stats.nb_likelihood import Counts
 from crispyx._stats.permutation_test import MOST_SETS
 from crispyx._stats.wald import wald_tests
-from crispyx.de.nb_tests import Strata, Test, log_pvalues, null_tests
+from crispyx.de.nb_tests import Strata, Test, null_tests
+from crispyx.de.results import log_normal_tails
 from crispyx.settings import Engine
 
 HIGHEST_LIKELIHOOD = Fitting(False, "poisson", 0.0, 25, 1e-6, False)
@@ -322,7 +323,9 @@ def compared_block(
     if chosen.cook_filter and isinstance(fits, Coefficients):
         for pair in outlying_pairs(counts, alpha, fits, chosen.fitting.min_mu, engine, n_threads):
             _judge(tile, pair, shrinkage, chosen, engine)
-    tile["log_pvalue"] = np.where(np.isnan(tile["pvalue"]), np.nan, log_pvalues(tile["statistic"]))
+    tile["log_pvalue"] = np.where(
+        np.isnan(tile["pvalue"]), np.nan, log_normal_tails(tile["statistic"])
+    )
     return tile
 
 

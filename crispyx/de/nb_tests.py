@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.special import erfc, log_ndtr, ndtri
+from scipy.special import erfc, ndtri
 
 from crispyx._stats.covariates import AdjustedFits
 from crispyx._stats.likelihood_ratio import likelihood_ratio_roots
@@ -86,8 +86,3 @@ def null_tests(
     if strata.n_batches == 1:
         z = np.copysign(z, fits.log_fold_change)
     return z, pvalue
-
-
-def log_pvalues(z: np.ndarray) -> np.ndarray:
-    """Return the natural log of two-sided p-values from their normal deviates."""
-    return np.asarray(np.log(2) + log_ndtr(-np.abs(z)))

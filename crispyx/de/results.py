@@ -83,6 +83,8 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
         How ``pvalues_adj`` was made.
     result : crispyx.AnnData or None
         File of the result.
+    alternative : {"two-sided", "greater", "less"}
+        What the p-values are the probability of.
     """
 
     genes: pd.Index
@@ -102,6 +104,7 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
     tie_correct: bool
     pvalue_correction: Literal["benjamini-hochberg", "bonferroni"]
     result: AnnData | None = None
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided"
     _row_of: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +141,21 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
     def items(self) -> ItemsView[str, DifferentialExpressionResult]:
         """Return (label, DifferentialExpressionResult) pairs."""
         return super().items()
+
+    @property
+    def log_pvalues(self) -> np.ndarray:
+        """Natural logs of ``pvalues`` (n_groups, n_genes) float64, NaN where untested.
+
+        Where p is too small for a number and ``pvalues`` is 0 or has lost digits, the logs of rank
+        tests come from their normal statistic and those of ``nb_glm`` from its file. Those of
+        ``t_test`` are -inf there: its degrees of freedom are not kept.
+        """
+        with np.errstate(divide="ignore"):
+            logs: np.ndarray = np.log(self.pvalues)
+        if self.method == "wilcoxon":
+            lost = self.pvalues < np.finfo(np.float64).tiny
+            logs[lost] = log_normal_tails(self.statistics[lost], self.alternative)
+        return logs
 
     @property
     def result_path(self) -> Path:
@@ -198,6 +216,15 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
             "corr_method": self.pvalue_correction,
         }
         return {"params": params, **tables, "full": full}
+
+
+def log_normal_tails(z: np.ndarray, alternative: str = "two-sided") -> np.ndarray:
+    """Return the natural logs of the p-values of normal statistics."""
+    from scipy.special import log_ndtr
+
+    if alternative == "two-sided":
+        return np.asarray(np.log(2) + log_ndtr(-np.abs(z)))
+    return np.asarray(log_ndtr(-z if alternative == "greater" else z))
 
 
 def sort_order(statistics: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ class StoredResult(RankGenesGroupsResult):
         self.control_label = str(file.notes["control_label"])
         self.tie_correct = bool(file.notes.get("tie_correct", False))
         self.pvalue_correction = str(file.notes["pvalue_correction"])  # type: ignore[assignment]
+        self.alternative = str(file.notes.get("alternative", "two-sided"))  # type: ignore[assignment]
         self.result = AnnData(path)
         self.__post_init__()
 
@@ -53,6 +54,11 @@ class StoredResult(RankGenesGroupsResult):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         setattr(self, name, table)
         return table
+
+    @property
+    def log_pvalues(self) -> np.ndarray:
+        """Natural logs of ``pvalues``, see :class:`RankGenesGroupsResult`."""
+        return self._file.table("log_pvalue") if "log_pvalue" in self._file else super().log_pvalues
 
     def _row(self, name: str, row: int) -> np.ndarray:
         if name in self.__dict__:

@@ -24,10 +24,12 @@ def counts_of_screen() -> tuple[np.ndarray, list[str]]:
 
 
 def write_inputs(folder: Path) -> None:
-    """Write a screen by rows and by columns, and guide counts."""
+    """Write a screen by rows and by columns, guide counts, and a result of the screen."""
     import anndata as ad
     import pandas as pd
     import scipy.sparse as sp
+
+    import crispyx as cx
 
     counts, labels = counts_of_screen()
     cells = [f"cell{i}" for i in range(SHAPE[0])]
@@ -41,6 +43,9 @@ def write_inputs(folder: Path) -> None:
     names = [f"NTC_{k}" if k < 2 else f"P{k}_g{k}" for k in range(8)]
     adata = ad.AnnData(sp.csr_matrix(guides), obs=obs[["batch"]], var=pd.DataFrame(index=names))
     adata.write_h5ad(folder / "guides.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cx.nb_glm_test(folder / "csc.h5ad", groupby=GROUP, output_path=folder / "fits.h5ad")
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,14 @@ def _nb_glm(inputs: Path, output: Path, resume: bool) -> None:
         chunk_size=16,
         output_path=output,
         resume=resume,
+    )
+
+
+def _shrink(inputs: Path, output: Path, resume: bool) -> None:
+    from crispyx.de import shrink_lfc
+
+    shrink_lfc(
+        inputs / "fits.h5ad", method="full", batch_size=16, output_path=output, resume=resume
     )
 
 
@@ -224,6 +237,7 @@ OPERATIONS: dict[str, Operation] = {
     "wilcoxon": Operation(_wilcoxon),
     "t_test": Operation(_t_test, "csc.h5ad"),
     "nb_glm": Operation(_nb_glm),
+    "shrink": Operation(_shrink, "fits.h5ad"),
     "normalize": Operation(_normalize),
     "quality control": Operation(_quality_control),
     "convert to CSC": Operation(_to_csc),
