@@ -240,23 +240,12 @@ def _best_intercept(
     min_mu: float,
     start: float,
 ) -> float:
-    eta, low, high = start, -math.inf, math.inf
-    for _ in range(INNER_ITERATIONS):
+    def slopes(eta: float) -> tuple[float, float]:
         s0, j0 = _free_slopes(control, eta, alpha, min_mu)
         s1, j1 = _free_slopes(perturbed, eta + beta, alpha, min_mu)
-        score = s0 + s1 - weight * eta
-        if score > 0:
-            low = eta
-        else:
-            high = eta
-        step = score / (j0 + j1 + weight)
-        step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
-        if not low <= eta + step <= high:
-            step = (low + high) / 2 - eta
-        eta += step
-        if abs(step) <= INNER_TOLERANCE:
-            break
-    return eta
+        return weight * eta - s0 - s1, j0 + j1 + weight
+
+    return nearest_mode(slopes, start, INNER_ITERATIONS, INNER_TOLERANCE)[0]
 
 
 def lower_mode(
@@ -292,8 +281,12 @@ def nearest_mode(
     max_iterations: int,
     tolerance: float,
 ) -> tuple[float, int, bool]:
-    """Return the minimum that Newton steps of at most 2 reach; as :func:`lower_mode`."""
-    x, left, right = start, -math.inf, math.inf
+    """Return the minimum that Newton steps of at most 2 reach; as :func:`lower_mode`.
+
+    Once the minimum is enclosed, a step that would leave the enclosing interval, or that is longer
+    than half of the last one, is replaced by one to the middle of the interval.
+    """
+    x, left, right, before = start, -math.inf, math.inf, math.inf
     for iteration in range(1, max_iterations + 1):
         slope, curvature = slopes(x)
         if slope > 0:
@@ -302,9 +295,10 @@ def nearest_mode(
             left = x
         step = -slope / curvature if curvature > 0 else -math.copysign(LARGEST_STEP, slope)
         step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
-        if not left <= x + step <= right:
+        slow = right - left < math.inf and abs(step) > before / 2
+        if abs(step) > tolerance and (slow or not left < x + step < right):
             step = (left + right) / 2 - x
-        x += step
+        x, before = x + step, abs(step)
         if abs(step) <= tolerance:
             return x, iteration, True
     return x, max_iterations, False
