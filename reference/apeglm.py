@@ -193,11 +193,7 @@ def shrink_counts(
         return slope - s1, j1 * (j0 + weight) / (j0 + j1 + weight) + curvature
 
     def loss(beta: float) -> float:
-        intercept = at(beta)[0]
-        total = intercept**2 * weight / 2 + math.log1p((beta / scale) ** 2)
-        for arm, eta in ((control, intercept), (perturbed, intercept + beta)):
-            total -= log_likelihood(arm.counts, clamped_means(arm, eta, min_mu), alpha)
-        return total
+        return posterior_loss(control, perturbed, alpha, scale, at(beta)[0], beta, weight, min_mu)
 
     if literal:
         beta, iterations, converged = nearest_mode(slopes, 0.0, max_iterations, tolerance)
@@ -207,12 +203,39 @@ def shrink_counts(
     intercept, _, j0, j1 = at(beta)
     _, curvature = prior_slopes(beta, scale)
     if literal:
-        # [[j + w, j1 + c], [j1 + w, j1 + c]] instead of [[j + w, j1], [j1, j1 + c]].
-        det = (j0 + j1 + weight) * (j1 + curvature) - (j1 + curvature) * (j1 + weight)
-        error = math.sqrt(abs((j0 + j1 + weight) / det)) if det != 0 else math.nan
+        error = literal_error(j0, j1, curvature, weight)
     else:
         error = _error(j1 * (j0 + weight) / (j0 + j1 + weight) + curvature)
     return Shrunk(intercept, beta, error, iterations, converged)
+
+
+def posterior_loss(
+    control: Arm,
+    perturbed: Arm,
+    alpha: float,
+    scale: float,
+    intercept: float,
+    log_fold_change: float,
+    weight: float = 1 / INTERCEPT_SPREAD**2,
+    min_mu: float = 0.0,
+) -> float:
+    """Return L; ``weight`` is one over the variance of the intercept's prior."""
+    total = intercept**2 * weight / 2 + math.log1p((log_fold_change / scale) ** 2)
+    for arm, eta in ((control, intercept), (perturbed, intercept + log_fold_change)):
+        total -= log_likelihood(arm.counts, clamped_means(arm, eta, min_mu), alpha)
+    return total
+
+
+def literal_error(
+    j0: float, j1: float, curvature: float, weight: float = 1 / INTERCEPT_SPREAD**2
+) -> float:
+    """Return PyDESeq2's standard error, given the information of both arms.
+
+    It is of [[j + w, j1 + c], [j1 + w, j1 + c]] instead of [[j + w, j1], [j1, j1 + c]], with
+    j = j0 + j1 and the curvature c of the Cauchy prior.
+    """
+    det = (j0 + j1 + weight) * (j1 + curvature) - (j1 + curvature) * (j1 + weight)
+    return math.sqrt(abs((j0 + j1 + weight) / det)) if det != 0 else math.nan
 
 
 def prior_slopes(beta: float, scale: float) -> tuple[float, float]:
