@@ -193,11 +193,7 @@ def shrink_counts(
         return slope - s1, j1 * (j0 + weight) / (j0 + j1 + weight) + curvature
 
     def loss(beta: float) -> float:
-        intercept = at(beta)[0]
-        total = intercept**2 * weight / 2 + math.log1p((beta / scale) ** 2)
-        for arm, eta in ((control, intercept), (perturbed, intercept + beta)):
-            total -= log_likelihood(arm.counts, clamped_means(arm, eta, min_mu), alpha)
-        return total
+        return posterior_loss(control, perturbed, alpha, scale, at(beta)[0], beta, weight, min_mu)
 
     if literal:
         beta, iterations, converged = nearest_mode(slopes, 0.0, max_iterations, tolerance)
@@ -207,12 +203,39 @@ def shrink_counts(
     intercept, _, j0, j1 = at(beta)
     _, curvature = prior_slopes(beta, scale)
     if literal:
-        # [[j + w, j1 + c], [j1 + w, j1 + c]] instead of [[j + w, j1], [j1, j1 + c]].
-        det = (j0 + j1 + weight) * (j1 + curvature) - (j1 + curvature) * (j1 + weight)
-        error = math.sqrt(abs((j0 + j1 + weight) / det)) if det != 0 else math.nan
+        error = literal_error(j0, j1, curvature, weight)
     else:
         error = _error(j1 * (j0 + weight) / (j0 + j1 + weight) + curvature)
     return Shrunk(intercept, beta, error, iterations, converged)
+
+
+def posterior_loss(
+    control: Arm,
+    perturbed: Arm,
+    alpha: float,
+    scale: float,
+    intercept: float,
+    log_fold_change: float,
+    weight: float = 1 / INTERCEPT_SPREAD**2,
+    min_mu: float = 0.0,
+) -> float:
+    """Return L; ``weight`` is one over the variance of the intercept's prior."""
+    total = intercept**2 * weight / 2 + math.log1p((log_fold_change / scale) ** 2)
+    for arm, eta in ((control, intercept), (perturbed, intercept + log_fold_change)):
+        total -= log_likelihood(arm.counts, clamped_means(arm, eta, min_mu), alpha)
+    return total
+
+
+def literal_error(
+    j0: float, j1: float, curvature: float, weight: float = 1 / INTERCEPT_SPREAD**2
+) -> float:
+    """Return PyDESeq2's standard error, given the information of both arms.
+
+    It is of [[j + w, j1 + c], [j1 + w, j1 + c]] instead of [[j + w, j1], [j1, j1 + c]], with
+    j = j0 + j1 and the curvature c of the Cauchy prior.
+    """
+    det = (j0 + j1 + weight) * (j1 + curvature) - (j1 + curvature) * (j1 + weight)
+    return math.sqrt(abs((j0 + j1 + weight) / det)) if det != 0 else math.nan
 
 
 def prior_slopes(beta: float, scale: float) -> tuple[float, float]:
@@ -240,23 +263,12 @@ def _best_intercept(
     min_mu: float,
     start: float,
 ) -> float:
-    eta, low, high = start, -math.inf, math.inf
-    for _ in range(INNER_ITERATIONS):
+    def slopes(eta: float) -> tuple[float, float]:
         s0, j0 = _free_slopes(control, eta, alpha, min_mu)
         s1, j1 = _free_slopes(perturbed, eta + beta, alpha, min_mu)
-        score = s0 + s1 - weight * eta
-        if score > 0:
-            low = eta
-        else:
-            high = eta
-        step = score / (j0 + j1 + weight)
-        step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
-        if not low <= eta + step <= high:
-            step = (low + high) / 2 - eta
-        eta += step
-        if abs(step) <= INNER_TOLERANCE:
-            break
-    return eta
+        return weight * eta - s0 - s1, j0 + j1 + weight
+
+    return nearest_mode(slopes, start, INNER_ITERATIONS, INNER_TOLERANCE)[0]
 
 
 def lower_mode(
@@ -292,8 +304,12 @@ def nearest_mode(
     max_iterations: int,
     tolerance: float,
 ) -> tuple[float, int, bool]:
-    """Return the minimum that Newton steps of at most 2 reach; as :func:`lower_mode`."""
-    x, left, right = start, -math.inf, math.inf
+    """Return the minimum that Newton steps of at most 2 reach; as :func:`lower_mode`.
+
+    Once the minimum is enclosed, a step that would leave the enclosing interval, or that is longer
+    than half of the last one, is replaced by one to the middle of the interval.
+    """
+    x, left, right, before = start, -math.inf, math.inf, math.inf
     for iteration in range(1, max_iterations + 1):
         slope, curvature = slopes(x)
         if slope > 0:
@@ -302,9 +318,10 @@ def nearest_mode(
             left = x
         step = -slope / curvature if curvature > 0 else -math.copysign(LARGEST_STEP, slope)
         step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
-        if not left <= x + step <= right:
+        slow = right - left < math.inf and abs(step) > before / 2
+        if abs(step) > tolerance and (slow or not left < x + step < right):
             step = (left + right) / 2 - x
-        x += step
+        x, before = x + step, abs(step)
         if abs(step) <= tolerance:
             return x, iteration, True
     return x, max_iterations, False

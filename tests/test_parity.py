@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import crispyx as cx
-from reference import dispersion
+from reference import apeglm, dispersion
 from validation.benchmarks import guard
 from validation.benchmarks.scaling import BASE, Found, costs, growth, page, write_screen
 from validation.mutants import load_mutants
@@ -22,7 +22,7 @@ from validation.parity.outside import Outside, PeerError
 from validation.parity.report import html, markdown
 from validation.parity.report.plots import worth_drawing
 from validation.parity.session import Session
-from validation.parity.suites import PEERS, Case, cases, pydeseq2
+from validation.parity.suites import PEERS, Case, cases, pydeseq2, pydeseq2_modes
 from validation.parity.suites.guide_calls import calls_check, pair_numbers
 from validation.parity.tolerances import Tolerance, Tolerances, load_semantics, load_tolerances
 from validation.peers.catalog import load_peers
@@ -144,6 +144,24 @@ def arms():
     answer = {"size_factors": s, "_MoM_dispersions": np.array(start)}
     answer["genewise_dispersions"] = pydeseq2._genewise(cells, answer)[0]
     return cells, answer
+
+
+def test_a_mode_is_excused_where_its_loss_is_higher_and_only_there() -> None:
+    cells = simulated_arms(n_cells=72, n_genes=40, seed=1)
+    n = len(cells.genes)
+    s, alpha = np.ones(len(cells.counts)), np.full(n, 0.4)
+    mine = np.array(
+        [apeglm.shrink_counts(*cells.of_gene(g, s), 0.4, 0.5, literal=True)[:2] for g in range(n)]
+    )
+    theirs = {"size_factors": s, "dispersions": alpha, "prior_scale": np.array([0.5])}
+    same = pydeseq2_modes.excess_losses(cells, {**theirs, "modes": mine}, mine)
+    assert (same <= 0).all()
+    short = mine + 1e-3 * (np.arange(n)[:, None] % 3 == 0)
+    assert (pydeseq2_modes.excess_losses(cells, {**theirs, "modes": short}, mine) > 0).tolist() == [
+        g % 3 == 0 for g in range(n)
+    ]
+    # Were ours the worse one, it would not be excused.
+    assert (pydeseq2_modes.excess_losses(cells, {**theirs, "modes": mine}, short) <= 0).all()
 
 
 def test_only_dispersions_that_are_far_and_worse_are_handed_over(arms, monkeypatch) -> None:

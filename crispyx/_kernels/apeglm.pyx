@@ -2,25 +2,30 @@
 
 The search is one-dimensional, as in the definition: for each fold change the intercept is fitted
 first. Control and perturbed cells enter by their sums at the nodes, so that a step costs the same
-for any number of cells; only a clamp looks at the non-zeros that it passes.
+for any number of cells; only a clamp looks at the non-zeros that it passes. The second search, from
+the fitted value, is left out where the slope of the loss is known to stay above 0 beyond the mode
+of the first.
 """
 
-from libc.math cimport INFINITY, NAN, copysign, fabs, isnan, log, log1p, sqrt
+from libc.math cimport INFINITY, NAN, copysign, exp, fabs, isnan, log, log1p, sqrt
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, group_of, int64, kernel_loglikelihood, move_clamp, score, total_size,
-    value_t, weigh_cells, weigh_counts,
+    Arm, Slopes, Table, group_of, int64, kernel_loglikelihood, move_clamp, score, score_at,
+    total_size, value_t, weigh_cells, weigh_counts,
 )
 
 ctypedef unsigned char uint8
 
 cdef enum:
     INNER_ITERATIONS = 100
+    LOOKS_BEYOND = 4  # before the second search is made
 
 cdef double LARGEST_STEP = 2
-cdef double INNER_TOLERANCE = 1e-9
+cdef double INNER_TOLERANCE = 1e-9   # where a clamp makes kinks
+cdef double SMOOTH_TOLERANCE = 1e-6  # the step after one of d is below d^2
 cdef double APART = 1e-3
+cdef double FAR_BEYOND = 60  # natural log; no fold change of counts is larger
 
 cdef struct Minimum:
     double place
@@ -30,6 +35,8 @@ cdef struct Minimum:
 cdef struct Bracket:
     double low
     double high
+    double before      # length of the last step
+    double tolerance   # of a step
 
 cdef struct Comparison:
     Arm control
@@ -40,6 +47,8 @@ cdef struct Comparison:
     Py_ssize_t n1
     double alpha
     double scale
+    double min_mu
+    double tolerance   # of the intercept
     double weight      # of the square of the intercept in the prior
     double intercept   # the best one at the last fold change
     double score1      # of the perturbed arm there
@@ -101,7 +110,7 @@ cdef Minimum minimum_of_fit(double b, double precision, double scale, double sta
     cdef Slopes slopes
     cdef double step
     cdef int64 i
-    bracket.low, bracket.high = -INFINITY, INFINITY
+    bracket = everywhere(tolerance)
     found.place, found.iterations, found.converged = start, max_iterations, False
     for i in range(1, max_iterations + 1):
         slopes = prior_slopes(found.place, scale)
@@ -171,9 +180,11 @@ cdef void modes_of_gene(
     cdef Minimum found
     cdef const value_t* y0 = values + run_ptr[0]
     cdef Py_ssize_t k, place, n_nodes = table.n_nodes
+    cdef bint laid_out = False
     at.control.w, at.control.v = scratch, scratch + n_nodes
     at.perturbed.w, at.perturbed.v = scratch + 2 * n_nodes, scratch + 3 * n_nodes
-    at.weight = weight
+    at.weight, at.min_mu = weight, min_mu
+    at.tolerance = INNER_TOLERANCE if min_mu > 0 else SMOOTH_TOLERANCE
     at.ranks0, at.n0 = ranks + run_ptr[0], run_ptr[1] - run_ptr[0]
     for k in range(1, n_groups):
         place = (k - 1) * stride
@@ -186,8 +197,9 @@ cdef void modes_of_gene(
         ):
             continue
         at.ranks1 = ranks + run_ptr[k]
-        if k == 1 or min_mu > 0:
+        if not laid_out or min_mu > 0:
             lay_out(&at.control, table, 0, min_mu, y0, at.ranks0, at.n0)
+            laid_out = True
         lay_out(&at.perturbed, table, k, min_mu, values + run_ptr[k], at.ranks1, at.n1)
         found = mode_of_counts(&at, y0, values + run_ptr[k], max_iterations, tolerance, literal)
         out[place], out[table_stride + place] = at.intercept, found.place
@@ -206,20 +218,64 @@ cdef Minimum mode_of_counts(Comparison* at, const value_t* y0, const value_t* y1
                             int64 max_iterations, double tolerance, bint nearest) noexcept nogil:
     """Return the lower mode of two searches and leave the intercept and both sums there."""
     cdef Minimum near, far
-    cdef double near_loss
+    cdef double eta0 = log(max(at.control.y_above, 0.5) / total_size(&at.control))
     cdef double eta1 = log(max(at.perturbed.y_above, 0.5) / total_size(&at.perturbed))
-    at.intercept = log(max(at.control.y_above, 0.5) / total_size(&at.control))
-    eta1 -= at.intercept
+    at.intercept = eta0
     near = minimum_of_counts(at, y0, y1, 0, max_iterations, tolerance)
     far = near
-    if not nearest:
-        far = minimum_of_counts(at, y0, y1, eta1, max_iterations, tolerance)
-    if apart(near.place, far.place):
-        near_loss = loss_of_counts(at, y0, y1, near.place)
-        if near_loss <= loss_of_counts(at, y0, y1, far.place):
+    if not nearest and not (near.converged and no_mode_beyond(at, y0, y1, near.place)):
+        far = minimum_of_counts(at, y0, y1, eta1 - eta0, max_iterations, tolerance)
+        if apart(near.place, far.place) and (
+            loss_of_counts(at, y0, y1, near.place) <= loss_of_counts(at, y0, y1, far.place)
+        ):
             far = near
     place_intercept(at, y0, y1, far.place)
+    take_sums(at, y0, y1, far.place)
     return far
+
+
+cdef bint no_mode_beyond(Comparison* at, const value_t* y0, const value_t* y1,
+                         double mode) noexcept nogil:
+    """Return whether the slope of the loss is known to stay above 0 from a mode on, away from 0.
+
+    Let u be the slope of the profile log-likelihood and h its curvature, both at a fold change x
+    of either sign taken as positive. h is a sum of terms whose logs change no faster than x, so
+    that h(x + d) >= h(x) exp(-d), and u(x + d) <= u(x) - h(x) (1 - exp(-d)). The slope of the
+    prior, q(x) = 2 x / (scale^2 + x^2), falls from x = scale on. See ``docs/methods/apeglm.md``.
+    """
+    cdef double x = fabs(mode), sign = copysign(1, mode), u, h, square = at.scale * at.scale
+    cdef double falling, there, peak
+    cdef int look
+    if at.min_mu > 0:
+        return False
+    place_intercept(at, y0, y1, mode)
+    for look in range(LOOKS_BEYOND + 1):
+        u, h = sign * at.score1, left_information(at)
+        if not u > 0:
+            return True
+        if look == 0 and x * x >= 3 * square:
+            # Here the slope of the prior falls ever slower, while h is above that fall.
+            falling = -prior_slopes(x, at.scale).second
+            return h - falling >= u
+        if u * at.scale > 1:
+            return False
+        # Up to the next place, where q has come down to u(x), the slope of the prior is larger.
+        there = (1 + sqrt(1 - u * u * square)) / u
+        if not there > x + APART * x:
+            return False
+        if there > FAR_BEYOND:
+            return True
+        if u < h:
+            # The likelihood is highest before the peak, and until then q is at least q(peak).
+            peak = x - log1p(-u / h)
+            if peak <= there or (
+                prior_slopes(peak, at.scale).first > u - h * (1 - exp(x - there))
+            ):
+                return True
+        if look < LOOKS_BEYOND:
+            x = there
+            place_intercept(at, y0, y1, sign * x)
+    return False
 
 
 cdef Minimum minimum_of_counts(Comparison* at, const value_t* y0, const value_t* y1, double start,
@@ -229,7 +285,7 @@ cdef Minimum minimum_of_counts(Comparison* at, const value_t* y0, const value_t*
     cdef Slopes slopes
     cdef double step
     cdef int64 i
-    bracket.low, bracket.high = -INFINITY, INFINITY
+    bracket = everywhere(tolerance)
     found.place, found.iterations, found.converged = start, max_iterations, False
     for i in range(1, max_iterations + 1):
         place_intercept(at, y0, y1, found.place)
@@ -238,6 +294,7 @@ cdef Minimum minimum_of_counts(Comparison* at, const value_t* y0, const value_t*
         slopes.second += left_information(at)
         step = downhill(&bracket, found.place, slopes)
         found.place += step
+        at.intercept -= at.j1 / (at.j0 + at.j1 + at.weight) * step  # it follows about so
         if fabs(step) <= tolerance:
             found.iterations, found.converged = i, True
             break
@@ -249,18 +306,33 @@ cdef void place_intercept(Comparison* at, const value_t* y0, const value_t* y1,
     """Fit the intercept at a fold change, and set the slopes there."""
     cdef Slopes slopes, control, perturbed
     cdef Bracket bracket
-    cdef double step
+    cdef double step, scale, change = exp(beta)
     cdef int _i
-    bracket.low, bracket.high = -INFINITY, INFINITY
+    bracket = everywhere(at.tolerance)
     for _i in range(INNER_ITERATIONS):
-        control = arm_slopes(&at.control, y0, at.ranks0, at.n0, at.intercept, at.alpha)
-        perturbed = arm_slopes(&at.perturbed, y1, at.ranks1, at.n1, at.intercept + beta, at.alpha)
+        if at.min_mu > 0:
+            move_clamp(&at.control, y0, at.ranks0, at.n0, at.intercept)
+            move_clamp(&at.perturbed, y1, at.ranks1, at.n1, at.intercept + beta)
+        scale = exp(at.intercept)
+        control = score_at(&at.control, scale, at.alpha)
+        perturbed = score_at(&at.perturbed, scale * change, at.alpha)
         slopes.first = at.weight * at.intercept - control.first - perturbed.first
         slopes.second = control.second + perturbed.second + at.weight
         step = downhill(&bracket, at.intercept, slopes)
         at.intercept += step
-        if fabs(step) <= INNER_TOLERANCE:
+        if fabs(step) <= at.tolerance:
             break
+    if at.min_mu > 0:
+        take_sums(at, y0, y1, beta)
+        return
+    # After so short a step the sums are known without another look.
+    at.j0, at.j1 = control.second, perturbed.second
+    at.score1 = perturbed.first - perturbed.second * step
+
+
+cdef void take_sums(Comparison* at, const value_t* y0, const value_t* y1,
+                    double beta) noexcept nogil:
+    cdef Slopes perturbed
     at.j0 = arm_slopes(&at.control, y0, at.ranks0, at.n0, at.intercept, at.alpha).second
     perturbed = arm_slopes(&at.perturbed, y1, at.ranks1, at.n1, at.intercept + beta, at.alpha)
     at.score1, at.j1 = perturbed.first, perturbed.second
@@ -315,9 +387,17 @@ cdef Slopes prior_slopes(double beta, double scale) noexcept nogil:
     return out
 
 
+cdef Bracket everywhere(double tolerance) noexcept nogil:
+    cdef Bracket bracket
+    bracket.low, bracket.high, bracket.before = -INFINITY, INFINITY, INFINITY
+    bracket.tolerance = tolerance
+    return bracket
+
+
 cdef double downhill(Bracket* bracket, double x, Slopes slopes) noexcept nogil:
-    """Return Newton's step, kept within the bracket, which it narrows."""
+    """Return Newton's step, or half of the bracket, which it narrows, where that does not help."""
     cdef double step
+    cdef bint slow
     if slopes.first > 0:
         bracket.high = x
     else:
@@ -327,6 +407,9 @@ cdef double downhill(Bracket* bracket, double x, Slopes slopes) noexcept nogil:
     else:
         step = -copysign(LARGEST_STEP, slopes.first)
     step = min(max(step, -LARGEST_STEP), LARGEST_STEP)
-    if not bracket.low <= x + step <= bracket.high:
-        step = (bracket.low + bracket.high) / 2 - x
+    if fabs(step) > bracket.tolerance:
+        slow = bracket.high - bracket.low < INFINITY and fabs(step) > bracket.before / 2
+        if slow or not bracket.low < x + step < bracket.high:
+            step = (bracket.low + bracket.high) / 2 - x
+    bracket.before = fabs(step)
     return step

@@ -114,6 +114,31 @@ def _tested_line(facts: Given) -> str:
     )
 
 
+def _shrunk(value: Any, source: str, options: Given) -> dict[str, Any]:
+    from crispyx._io.result_file import ResultFile
+
+    uns = ResultFile(value.result_path).uns()
+    scales = map(float, uns["prior_scale"])
+    return {
+        "output": str(value.result_path),
+        "shrinkage_method": str(uns["shrinkage_method"]),
+        "prior_scale_mode": str(uns["prior_scale_mode"]),
+        "n_perturbations": len(value.groups),
+        "n_genes": len(value.genes),
+        "prior_scale": dict(zip(value.groups, scales, strict=True)),
+    }
+
+
+def _shrunk_line(facts: Given) -> str:
+    scales = sorted(facts["prior_scale"].values())
+    ends = [f"{scale:.3g}" for scale in (scales[0], scales[-1])]
+    return (
+        f"{facts['shrinkage_method']}: {_counted(facts['n_perturbations'], 'perturbation')} x "
+        f"{facts['n_genes']:,} genes, scale of the prior {' to '.join(dict.fromkeys(ends))} "
+        f"(natural log) -> {facts['output']}"
+    )
+
+
 def _page(value: Any, source: str, options: Given) -> dict[str, Any]:
     return {"output": str(value), "bytes": Path(value).stat().st_size}
 
@@ -252,6 +277,20 @@ TESTS = (
         without=("size_factors",),
         shown={"covariates": "obs column to adjust for; may be repeated."},
     ),
+)
+SHRINK = Operation(
+    "shrink",
+    "crispyx.de",
+    "shrink_lfc",
+    "Pull the fold changes of RESULT, as `crispyx de nb-glm` wrote it, towards 0 (apeGLM).",
+    _shrunk,
+    _shrunk_line,
+    argument="RESULT",
+    shown={
+        "data_name": "Name of the new result; the old one's with _shrunk unless given.",
+        "method": "What fold changes are judged by: their errors, or the counts.",
+        "output_dir": "Folder of the new result; the old one's unless given.",
+    },
 )
 REPORT = Operation(
     "report",

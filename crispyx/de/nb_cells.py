@@ -173,7 +173,7 @@ def screen_cells(
     choices : Choices
         Estimator of the size factors, and whether dispersions are shared.
     given : numpy.ndarray (n_cells,) float64 or None
-        The caller's size factors.
+        The caller's size factors, or those of an earlier run, NaN for cells that it left out.
     control_genes : numpy.ndarray (n_genes,) bool or None
         Genes to estimate size factors from.
     shares_control : bool
@@ -193,7 +193,9 @@ def screen_cells(
         "n_threads": n_threads,
     }
     shared, own = given, None
-    if given is None:
+    if given is not None:
+        membership = membership_of_cells(membership, np.isfinite(given))
+    else:
         expressing = stream.summary.library_sizes > 0
         membership = _without(source, membership, ~expressing, "no count at all")
         apart = choices.size_factor_scope == "per_comparison"

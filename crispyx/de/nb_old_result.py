@@ -31,6 +31,8 @@ from crispyx.errors import InputError, MissingFileError
 from crispyx.settings import Engine
 
 LAYERS = (*FIELDS, "pvalue_adj")
+# Columns of so many genes are read at once: a table lies row by row, and each row is a seek.
+READ_BYTES = 1 << 25
 
 Block = tuple[Tile, CompressedBlock | None]
 
@@ -101,7 +103,7 @@ class OldResult:
         stack.callback(self._stream.close)
         self._stream.summarize()
         given = None
-        if parameters["size_factors"] is not None:
+        if parameters["size_factors"] is not None or parameters["size_factor_scope"] == "global":
             given = np.asarray(self.old.uns()["size_factors"], dtype=np.float64)
         genes = None
         if parameters["control_genes"] is not None:
@@ -123,11 +125,15 @@ class OldResult:
         """Yield the columns of the old result, with the counts where they are asked for."""
         n_genes = len(self.old.genes)
         counts = None if self._stream is None else self._stream.blocks(width, start)
+        room = min(READ_BYTES, working_memory(self.memory_limit_gb) // 8)
+        at_once = width * max(1, room // (8 * len(LAYERS) * len(self.old.groups) * width))
         with self.old.tables() as read:
-            for first in range(start, n_genes, width):
-                genes = slice(first, min(first + width, n_genes))
-                tile = {name: read(name, slice(None), genes) for name in LAYERS}
-                yield tile, None if counts is None else next(counts)
+            for first in range(start, n_genes, at_once):
+                genes = slice(first, min(first + at_once, n_genes))
+                tables = {name: read(name, slice(None), genes) for name in LAYERS}
+                for begin in range(0, genes.stop - first, width):
+                    tile = {name: table[:, begin : begin + width] for name, table in tables.items()}
+                    yield tile, None if counts is None else next(counts)
 
 
 def require_fits(path: Path, old: ResultFile) -> dict[str, Any]:

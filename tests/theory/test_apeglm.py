@@ -14,6 +14,7 @@ from scipy.optimize import minimize, minimize_scalar
 from reference.apeglm import (
     LARGEST_VARIANCE,
     SMALLEST_VARIANCE,
+    nearest_mode,
     prior_scale,
     prior_variance,
     shrink_counts,
@@ -111,6 +112,19 @@ def test_of_two_modes_the_lower_one_is_taken_and_literally_the_one_near_zero() -
         for by in (0.9, 1.1)
     ]
     assert losses[1] < min(beside)
+
+
+def test_steps_that_would_go_to_and_fro_are_halved() -> None:
+    """Newton's steps on a smooth |x|^1.5 lead from x to about -x for ever."""
+
+    def slopes(x: float) -> tuple[float, float]:
+        square = x * x + 1e-12
+        return x * square**-0.25, square**-0.25 * (1 - 0.5 * x * x / square)
+
+    x, iterations, converged = nearest_mode(slopes, 1.0, 100, 1e-8)
+    assert converged
+    assert abs(x) < 1e-7
+    assert iterations < 60
 
 
 finite = st.floats(-20, 20)

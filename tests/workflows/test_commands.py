@@ -35,6 +35,7 @@ OPERATIONS: list[Operation] = [
     operations.UMAP,
     *operations.PSEUDOBULK,
     *operations.TESTS,
+    operations.SHRINK,
     operations.REPORT,
 ]
 
@@ -135,6 +136,23 @@ def test_the_chain_of_commands_gives_the_numbers_of_python(screen: Path, tmp_pat
         anndata.read_h5ad(found["output"]).layers["pvalue"],
         anndata.read_h5ad(tmp_path / "again.h5ad").layers["pvalue"],
     )
+
+
+def test_fold_changes_are_shrunk_as_in_python(screen: Path, tmp_path: Path) -> None:
+    fitted = facts("de", "nb-glm", screen, "--perturbation-column", "perturbation")["output"]
+    found = facts("shrink", fitted, "--method", "full", "--prior-scale-mode", "per_comparison")
+    expected = cx.de.shrink_lfc(
+        fitted, method="full", prior_scale_mode="per_comparison", output_path=tmp_path / "in.h5ad"
+    )
+    assert Path(found["output"]).name == "crispyx_nb_glm_shrunk.h5ad"
+    assert found["shrinkage_method"] == "full"
+    assert list(found["prior_scale"]) == expected.groups
+    tables = [anndata.read_h5ad(path) for path in (found["output"], expected.result_path)]
+    np.testing.assert_array_equal(tables[0].X, tables[1].X)
+    assert list(found["prior_scale"].values()) == tables[1].uns["prior_scale"].tolist()
+    said = call("shrink", fitted, "-o", tmp_path / "stats.h5ad")
+    assert said.exit_code == 0
+    assert "stats: 2 perturbations x 15 genes, scale of the prior" in said.stderr
 
 
 def test_page_of_a_screen_is_made_from_its_files(screen: Path, tmp_path: Path) -> None:

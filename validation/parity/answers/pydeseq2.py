@@ -1,4 +1,4 @@
-"""PyDESeq2: every stage of its test of two arms, and its shrunken fold changes."""
+"""PyDESeq2: every stage of its test of two arms, its shrunken fold changes, and other designs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,16 @@ def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> 
     """Fit counts (n_cells, n_genes), control first, at given size factors or its own."""
     import pandas as pd
     from pydeseq2.dds import DeseqDataSet
+    from pydeseq2.default_inference import DefaultInference
     from pydeseq2.ds import DeseqStats
+
+    class Keeping(DefaultInference):
+        """Keeps the modes, of which only one coefficient comes out otherwise."""
+
+        def lfc_shrink_nbinom_glm(self, *args: Any, **given: Any) -> Any:
+            self.scale = given["prior_scale"]
+            self.modes = super().lfc_shrink_nbinom_glm(*args, **given)
+            return self.modes
 
     counts, given = arrays["counts"], arrays.get("size_factors")
     cells = [f"c{i}" for i in range(len(counts))]
@@ -55,9 +64,11 @@ def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> 
     dds.calculate_cooks()
     if refit_cooks:
         dds.refit()
+    inference = Keeping()
     stats = DeseqStats(
         dds,
         contrast=["arm", ARMS[1], ARMS[0]],
+        inference=inference,
         independent_filter=False,
         cooks_filter=refit_cooks,
         quiet=True,
@@ -71,6 +82,40 @@ def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> 
     found["cooks"] = np.asarray(dds.layers["cooks"], dtype=float)
     if not refit_cooks:
         stats.lfc_shrink(coeff=f"arm[T.{ARMS[1]}]")
-        for name in ("log2FoldChange", "lfcSE"):
-            found[f"shrunken {name}"] = stats.results_df[name].to_numpy(dtype=float)
+        modes, inverses, converged = inference.modes
+        found["prior_scale"] = np.array([float(inference.scale)])
+        found["modes"], found["shrinkage_converged"] = modes, np.asarray(converged)
+        found["shrunken error"] = np.sqrt(np.abs(inverses[:, 1, 1]))
     return found
+
+
+def of_design(arrays: Arrays, files: Arrays) -> Arrays:
+    """Fit counts (n_cells, n_genes) on a design of any columns, one stage after the other.
+
+    Dispersions, size factors and the scale of the prior are given; the second coefficient is
+    tested and shrunk.
+    """
+    from pydeseq2.default_inference import DefaultInference
+
+    inference = DefaultInference()
+    counts, design = arrays["counts"], arrays["design"]
+    s, alpha = arrays["size_factors"], arrays["dispersions"]
+    warnings.simplefilter("ignore")
+    fitted = inference.irls(counts, s, design, alpha, 1e-300, 1e-14, maxiter=500)
+    found = dict(zip(("coefficients", "means", "hat", "converged"), fitted, strict=True))
+    del found["hat"]
+    contrast = np.eye(design.shape[1])[1]
+    ridge = np.diag(np.repeat(1e-6, design.shape[1]))
+    means = found["means"]
+    tests = inference.wald_test(
+        design, alpha, found["coefficients"], means, ridge, contrast, 0.0, None
+    )
+    found["p"], found["statistic"], found["error"] = tests
+    modes, _, converged = inference.lfc_shrink_nbinom_glm(
+        design, counts, 1 / alpha, np.log(s), 15, float(arrays["scale"]), "L-BFGS-B", 1
+    )
+    found["modes"], found["shrinkage_converged"] = modes, np.asarray(converged)
+    found["genewise"], found["genewise_converged"] = inference.alpha_mle(
+        counts, design, means, alpha, 1e-8, float(max(10, len(counts))), cr_reg=True
+    )
+    return {name: np.asarray(value, dtype=float) for name, value in found.items()}

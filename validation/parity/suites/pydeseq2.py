@@ -15,10 +15,13 @@ from crispyx._stats.nb_coefficients import Coefficients, Fitting, fit_coefficien
 from crispyx._stats.wald import wald_tests
 from reference import cooks, dispersion, dispersion_trend, nb_coefficients, size_factors
 from reference.wald import wald_test
-from validation.parity.arms import Arms, arms
+from validation.parity.arms import Arms
 from validation.parity.check import Check
 from validation.parity.ours import by_engine, given_dispersions, tested
 from validation.parity.suites import Bench, Case
+from validation.parity.suites.pydeseq2_answers import DATA, Answer, answer, by_gene
+from validation.parity.suites.pydeseq2_designs import DESIGNED, fits_of_a_design
+from validation.parity.suites.pydeseq2_modes import modes_of_arms
 
 LITERAL = Fitting(True, "least_squares", 0.5, 250, 1e-8, True)
 MIN_MU = 0.5
@@ -31,30 +34,10 @@ WHOLE = (
     ("statistic", "stat", "statistics"),
     ("p", "pvalue", "pvalues"),
 )
-Answer = dict[str, np.ndarray]
-
-
-def _answer(bench: Bench, data: str, refit_cooks: bool = False) -> tuple[Arms, Answer]:
-    """Return a comparison and PyDESeq2's answer; real ones at total-count size factors."""
-    cells = arms(data, bench.cache)
-    given: dict[str, np.ndarray] = {"counts": cells.counts}
-    if data != "simulated":
-        given["size_factors"] = size_factors.scaled(size_factors.total_counts(cells.counts))
-    theirs = bench.outside.ask(
-        "pydeseq2", "fitted", given, n_control=cells.n_control, refit_cooks=refit_cooks
-    )
-    return cells, theirs
-
-
-def _by_gene(cells: Arms, compute: Callable[[int], Any], chosen: np.ndarray) -> np.ndarray:
-    """Return ``compute(gene)`` of the chosen genes, NaN elsewhere (n_genes, ...)."""
-    found = [compute(g) if chosen[g] else None for g in range(len(cells.genes))]
-    shape = np.shape(next(one for one in found if one is not None))
-    return np.array([np.full(shape, np.nan) if one is None else one for one in found])
 
 
 def _moments(bench: Bench, data: str) -> Iterator[Check]:
-    cells, theirs = _answer(bench, data)
+    cells, theirs = answer(bench, data)
     s, labels = theirs["size_factors"], (cells.genes,)
     upper = dispersion.largest_dispersion(len(s))
     everyone = np.ones(len(cells.genes), dtype=bool)
@@ -62,9 +45,7 @@ def _moments(bench: Bench, data: str) -> Iterator[Check]:
         own = size_factors.median_of_ratios(cells.counts)
         yield Check("size_factors", "median of ratios", s, None, own)
     means = (cells.counts / s[:, None]).mean(axis=0)
-    rough = _by_gene(
-        cells, lambda g: dispersion.rough_moments(cells.of_gene(g, s), upper), everyone
-    )
+    rough = by_gene(cells, lambda g: dispersion.rough_moments(cells.of_gene(g, s), upper), everyone)
     block = cells.block(s)
     fast = compiled.normalized_moments(block, "compiled")
     fast_rough = compiled.rough_moments(block, fast, np.array([upper]), "compiled")[0]
@@ -115,7 +96,7 @@ def _genewise(cells: Arms, theirs: Answer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _dispersions(bench: Bench, data: str) -> Iterator[Check]:
-    cells, theirs = _answer(bench, data)
+    cells, theirs = answer(bench, data)
     s, labels = theirs["size_factors"], (cells.genes,)
     upper = dispersion.largest_dispersion(len(s))
     slow, fast = _genewise(cells, theirs)
@@ -135,7 +116,7 @@ def _dispersions(bench: Bench, data: str) -> Iterator[Check]:
     yield Check("dispersion", "prior variance", theirs["prior_variance"], None, variance)
 
     ended = theirs["_MAP_converged"] > 0
-    slow = _by_gene(
+    slow = by_gene(
         cells,
         lambda g: dispersion.posterior_mode(
             cells.of_gene(g, s), trend[g], prior.variance, upper, MIN_MU
@@ -160,7 +141,7 @@ def _dispersions(bench: Bench, data: str) -> Iterator[Check]:
 
 
 def _coefficients(bench: Bench, data: str) -> Iterator[Check]:
-    cells, theirs = _answer(bench, data)
+    cells, theirs = answer(bench, data)
     s, alpha = theirs["size_factors"], theirs["dispersions"]
     outside, everyone = theirs["coefficients"], np.isfinite(alpha)
 
@@ -172,13 +153,13 @@ def _coefficients(bench: Bench, data: str) -> Iterator[Check]:
 
     block = cells.block(s)
     fast: Coefficients = fit_coefficients(block, alpha[None].copy(), LITERAL, "compiled")
-    mine = _by_gene(cells, slow, everyone)
+    mine = by_gene(cells, slow, everyone)
     kernels = np.stack([fast.intercept[0], fast.log_fold_change[0]], axis=1)
     sides = np.array(["intercept", "effect"])
     labels = (cells.genes, sides)
     yield Check("nb_coefficients", "coefficients", outside, mine, kernels, {}, labels)
 
-    tests = _by_gene(
+    tests = by_gene(
         cells,
         lambda g: wald_test(*cells.of_gene(g, s), outside[g, 0], outside[g, 1], alpha[g]),
         everyone,
@@ -221,8 +202,8 @@ def _whole(refit_cooks: bool) -> Callable[[Bench, str], Iterator[Check]]:
     suffix = ", counts replaced" if refit_cooks else ""
 
     def checks(bench: Bench, data: str) -> Iterator[Check]:
-        cells, theirs = _answer(bench, data, refit_cooks)
-        before = _answer(bench, data)[1]  # counts as they are
+        cells, theirs = answer(bench, data, refit_cooks)
+        before = answer(bench, data)[1]  # counts as they are
         genes = handed_over(cells, before)
 
         def compute(folder: Path) -> dict[str, np.ndarray]:
@@ -277,11 +258,12 @@ def _written(cells: Arms, folder: Path) -> Path:
     return path
 
 
-DATA = ("simulated", "papalexi", "norman", "schraivogel")
 CASES = (
     *(Case("dispersion", data, _moments) for data in DATA),
     *(Case("dispersion", data, _dispersions) for data in DATA),
     *(Case("nb_coefficients", data, _coefficients) for data in DATA),
     *(Case("nb_glm", data, _whole(False)) for data in DATA),
     *(Case("nb_glm", data, _whole(True)) for data in ("simulated", "papalexi")),
+    *(Case("apeglm", data, modes_of_arms) for data in DATA),
+    *(Case("nb_regression", data, fits_of_a_design) for data in DESIGNED),
 )
