@@ -94,6 +94,18 @@ def test_pairs_without_a_dispersion_or_a_count_are_left_out() -> None:
     assert not found.converged[1, 4]
 
 
+@pytest.mark.parametrize("left_out", [[0], [0, 1], [1, 2]])
+def test_perturbations_left_out_change_nothing_of_the_others(left_out: list[int]) -> None:
+    alpha = ALPHA.copy()
+    alpha[left_out] = np.nan
+    kept = [k for k in range(3) if k not in left_out]
+    whole = shrink_counts(COUNTS, ALPHA, SCALE, Searching(), "compiled")
+    found = shrink_counts(COUNTS, alpha, SCALE, Searching(), "compiled")
+    for name in ("intercept", "log_fold_change", "standard_error", "iterations"):
+        np.testing.assert_array_equal(getattr(found, name)[kept], getattr(whole, name)[kept])
+        assert not np.any(getattr(found, name)[left_out] > 0)
+
+
 def test_a_gene_silent_in_control_and_first_perturbation_is_shrunk_in_the_others() -> None:
     labels = np.repeat([0, 1, 2, 3], [9, 5, 5, 5])
     rng = np.random.default_rng(3)
