@@ -103,6 +103,10 @@ def use_engine(engine: Engine) -> Iterator[None]:
     ----------
     engine : {"compiled", "reference"}
         See :class:`Settings`.
+
+    Yields
+    ------
+    None
     """
     before = settings.engine
     settings.engine = engine

@@ -20,6 +20,11 @@ def resolve_data_path(data: Any, *, require_exists: bool = True) -> Path:
     require_exists : bool
         Check that the file is there.
 
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
     Raises
     ------
     TypeError
@@ -93,6 +98,11 @@ def resolve_output_path(
         Name of the data set, to keep several results in one folder apart.
     module : str
         Prefix of the name.
+
+    Returns
+    -------
+    pathlib.Path
+        The output file; nothing is made.
     """
     folder = Path(output_dir) if output_dir is not None else Path(input_path).parent
     if not data_name:

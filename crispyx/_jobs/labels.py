@@ -50,6 +50,11 @@ def resolve_control_label(
     verbose : bool
         Log an inferred label (INFO, logger ``crispyx.data``).
 
+    Returns
+    -------
+    str
+        The label.
+
     Raises
     ------
     InputError

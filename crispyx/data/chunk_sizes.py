@@ -48,6 +48,11 @@ def calculate_optimal_chunk_size(
     min_chunk, max_chunk : int
         Bounds of the answer.
 
+    Returns
+    -------
+    int
+        Cells of a chunk.
+
     Raises
     ------
     ValueError
@@ -98,6 +103,11 @@ def calculate_optimal_gene_chunk_size(
     min_chunk, max_chunk : int
         Bounds of the answer.
 
+    Returns
+    -------
+    int
+        Genes of a chunk.
+
     Raises
     ------
     ValueError
@@ -145,6 +155,11 @@ def calculate_wilcoxon_chunk_size(
         Memory in GB; None takes what is free, container limits included.
     min_chunk, max_chunk : int
         Bounds of the answer.
+
+    Returns
+    -------
+    int
+        Genes of a chunk.
 
     Raises
     ------
@@ -201,6 +216,11 @@ def calculate_nb_glm_chunk_size(
         Part of the memory to use.
     min_chunk, max_chunk : int
         Bounds of the answer.
+
+    Returns
+    -------
+    int
+        Genes of a chunk.
 
     Raises
     ------

@@ -48,10 +48,10 @@ def schraivogel(
     FileNotFoundError
         Neither the folder nor the download has the files.
 
-    Source
-    ------
-    Schraivogel et al. (2020), https://doi.org/10.1038/s41592-020-0837-5; files published with
-    crispat (velten-group/crispat, MIT license).
+    Notes
+    -----
+    Source: Schraivogel et al. (2020), https://doi.org/10.1038/s41592-020-0837-5; files published
+    with crispat (velten-group/crispat, MIT license).
     """
     return load_schraivogel(SCHRAIVOGEL, cache_dir, number("timeout", timeout, above=0))
 
@@ -92,9 +92,9 @@ def papalexi() -> Dataset:
     FileNotFoundError
         The file is not in the folder ``CRISPYX_DATA_DIR``.
 
-    Source
-    ------
-    Papalexi et al. (2021), https://doi.org/10.1038/s41588-021-00778-2.
+    Notes
+    -----
+    Source: Papalexi et al. (2021), https://doi.org/10.1038/s41588-021-00778-2.
     """
     return _from_data_folder(PAPALEXI)
 
@@ -115,9 +115,9 @@ def gasperini() -> Dataset:
     FileNotFoundError
         The file is not in the folder ``CRISPYX_DATA_DIR``.
 
-    Source
-    ------
-    Gasperini et al. (2019), https://doi.org/10.1016/j.cell.2018.11.029.
+    Notes
+    -----
+    Source: Gasperini et al. (2019), https://doi.org/10.1016/j.cell.2018.11.029.
     """
     path = require_prepared(GASPERINI)[GASPERINI.expression]
     import anndata
@@ -144,9 +144,9 @@ def norman() -> Dataset:
     FileNotFoundError
         The file is not in the folder ``CRISPYX_DATA_DIR``.
 
-    Source
-    ------
-    Norman et al. (2019), https://doi.org/10.1126/science.aax4438.
+    Notes
+    -----
+    Source: Norman et al. (2019), https://doi.org/10.1126/science.aax4438.
     """
     return _from_data_folder(NORMAN)
 
@@ -164,9 +164,9 @@ def tenx_brain() -> Dataset:
     FileNotFoundError
         The file is not in the folder ``CRISPYX_DATA_DIR``.
 
-    Source
-    ------
-    10x Genomics (2017), 1.3 million brain cells from E18 mice.
+    Notes
+    -----
+    Source: 10x Genomics (2017), 1.3 million brain cells from E18 mice.
     """
     return _from_data_folder(TENX_BRAIN)
 

@@ -163,9 +163,10 @@ def simulate_screen(
     FileExistsError
         An output exists and ``overwrite`` is False.
 
-    Source
-    ------
-    Compound Poisson form of the negative binomial: Quenouille (1949), Biometrics 5, 162-164.
+    Notes
+    -----
+    Source: compound Poisson form of the negative binomial, Quenouille (1949), Biometrics 5,
+    162-164.
     """
     model = ScreenModel(
         design=ScreenDesign(

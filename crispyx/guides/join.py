@@ -214,6 +214,11 @@ def join_summary(data: Any) -> JoinSummary:
     data : path, crispyx.AnnData or backed anndata.AnnData
         The file.
 
+    Returns
+    -------
+    JoinSummary
+        Numbers of cells.
+
     Raises
     ------
     InputError

@@ -24,6 +24,11 @@ def inline_svg(figure: Figure, name: str) -> str:
         Drawn in the colors of :mod:`crispyx.plotting.style`.
     name : str
         Distinguishes the ids of this figure from others on the page.
+
+    Returns
+    -------
+    str
+        The element.
     """
     import matplotlib as mpl
 

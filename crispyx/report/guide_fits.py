@@ -16,6 +16,16 @@ def guide_fits(calls: anndata.AnnData) -> list[GuideFit]:
     """Return the row of every guide of what :func:`crispyx.guides.assign` returned.
 
     Rules have neither threshold nor expected false calls: those columns are empty for them.
+
+    Parameters
+    ----------
+    calls : anndata.AnnData (n_cells, n_guides)
+        Calls.
+
+    Returns
+    -------
+    list of GuideFit
+        In the order of the guides.
     """
     var = calls.var
     counts = calls.X.tocsr()

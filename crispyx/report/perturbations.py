@@ -81,6 +81,11 @@ def summarize_perturbations(
         Gene that a perturbation is aimed at, where it is not the gene of the same name.
     alpha : float
         Genes with an adjusted p up to this are hits.
+
+    Returns
+    -------
+    list of PerturbationSummary
+        Its numbers of cells, tested genes and hits, its top gene and its target.
     """
     position = {str(gene): column for column, gene in enumerate(result.genes)}
     aimed = dict(target_genes or {})
