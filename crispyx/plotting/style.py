@@ -203,14 +203,22 @@ def subtitle(ax: Axes, title: str, lines: list[str]) -> None:
 
 
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a drawing function in the house style, and leave matplotlib's settings as they are."""
+    """Run a drawing function in the house style, and put matplotlib's settings of it back.
+
+    The others stay as the call left them: a notebook's backend, which the first figure loads, makes
+    matplotlib interactive, and would show no further figure if that were undone.
+    """
     from functools import wraps
 
     @wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Any:
         import matplotlib as mpl
 
-        with mpl.rc_context(RC):
+        before = {name: mpl.rcParams[name] for name in RC}
+        mpl.rcParams.update(RC)
+        try:
             return draw(*args, **kwargs)
+        finally:
+            mpl.rcParams.update(before)
 
     return drawn

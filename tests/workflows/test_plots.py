@@ -288,3 +288,24 @@ def test_importing_the_plots_imports_no_matplotlib() -> None:
     code = "import sys, crispyx.plotting; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_style_is_taken_back_and_nothing_else() -> None:
+    """A notebook's backend makes matplotlib interactive when it draws its first figure."""
+    from crispyx.plotting.style import RC, styled
+
+    before = {name: mpl.rcParams[name] for name in RC}
+
+    @styled
+    def draw() -> dict[str, Any]:
+        plt.figure()
+        mpl.interactive(True)
+        return {name: mpl.rcParams[name] for name in RC}
+
+    try:
+        during = draw()
+        assert mpl.is_interactive()
+    finally:
+        mpl.interactive(False)
+    assert during != before
+    assert {name: mpl.rcParams[name] for name in RC} == before
