@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
+import operator
 import pkgutil
 import re
 import tomllib
@@ -53,6 +55,23 @@ def test_commands_that_a_page_shows_exist(page: Path) -> None:
         shown = re.match(r"(?:\$ )?crispyx ([a-z]+)\b", line)
         if shown:
             assert shown.group(1) in COMMANDS, line
+
+
+NOTEBOOKS = sorted((ROOT / "docs/tutorials").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_was_run_to_its_end_and_names_what_exists(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        assert all(output["output_type"] != "error" for output in cell["outputs"])
+        text = "".join(cell["source"])
+        for name in re.findall(r"\bcx\.((?:\w+\.)?\w+)\(", text):
+            assert operator.attrgetter(name)(cx), f"{path.name} names cx.{name}"
+        shown = json.dumps(cell["outputs"])
+        assert not re.search(r"/(home|root|tmp|Users|work)/", shown), "a path of one machine"
 
 
 def test_doctests_pass() -> None:
