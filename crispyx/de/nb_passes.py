@@ -262,7 +262,7 @@ def _totals(counts: Counts) -> np.ndarray:
     found = np.zeros(counts.n_genes)
     starts, expressed = counts.run_ptr[:, 0], counts.run_ptr[:, -1] > counts.run_ptr[:, 0]
     if expressed.any():
-        found[expressed] = np.add.reduceat(counts.values, starts[expressed], dtype=np.float64)
+        found[expressed] = np.add.reduceat(counts.values.astype(np.float64), starts[expressed])
     return found
 
 
