@@ -1,7 +1,7 @@
 """Compare the two ways of shrinking fold changes, by the expression of the gene.
 
     python -m validation.shrinkage_methods                                     # simulated counts
-    python -m validation.shrinkage_methods --screen papalexi.h5ad --column perturbation
+    python -m validation.shrinkage_methods --screen papalexi.h5ad norman.h5ad --column perturbation
 
 The test is run with its documented defaults but for the low-expression filter, which is switched
 off. Where the truth is known, the error of the fitted and of both shrunken fold changes is shown.
@@ -75,7 +75,7 @@ def rows(path: Path, column: str, folder: Path, truth: np.ndarray | None) -> Ite
             f"{spearmanr(stats, full).statistic:.3f}",
             f"{np.median(np.abs(stats - full)):.4f}",
             f"{np.quantile(np.abs(stats - full), 0.99):.3f}",
-            f"{np.mean(np.abs(full) > np.abs(fit) + 1e-6):.3f}",
+            f"{int(np.sum(np.abs(full) > np.abs(fit) + 1e-6))}",
         ]
         if truth is not None:
             cells += [
@@ -88,21 +88,28 @@ def rows(path: Path, column: str, folder: Path, truth: np.ndarray | None) -> Ite
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--screen", type=Path, help="h5ad file of counts")
+    parser.add_argument("--screen", type=Path, nargs="+", help="h5ad files of counts")
     parser.add_argument("--column", default=LABELS, help="obs column of labels")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     head = ["mean", "pairs", "rank correlation", "median difference", "99 %", "larger than fitted"]
     with TemporaryDirectory() as name:
-        folder, truth = Path(name), None
-        path = asked.screen
-        if path is None:
-            path = folder / "screen.h5ad"
-            truth = simulated_screen(path, asked.seed)
+        folder = Path(name)
+        if asked.screen is None:
+            truth = simulated_screen(folder / "screen.h5ad", asked.seed)
             head += ["error fitted", "stats", "full"]
-        print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
-        for row in rows(path, asked.column, folder, truth):
-            print(row)
+            show(head, rows(folder / "screen.h5ad", LABELS, folder, truth))
+            return
+        for number, path in enumerate(asked.screen):
+            print(f"{path.stem}\n")
+            (folder / str(number)).mkdir()
+            show(head, rows(path, asked.column, folder / str(number), None))
+
+
+def show(head: list[str], lines: Iterator[str]) -> None:
+    """Print one table."""
+    print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
+    print(*lines, "", sep="\n")
 
 
 if __name__ == "__main__":

@@ -158,13 +158,12 @@ def _parts(
         if first == last:
             continue
         rows = members[first:last] - block.start
-        ptr = np.concatenate([[0], np.cumsum(lengths[rows])])
-        at = np.arange(ptr[-1]) + np.repeat(block.ptr[rows] - ptr[:-1], lengths[rows])
-        yield (
-            k,
-            int(first),
-            CompressedBlock(0, len(rows), block.values[at], block.minor[at], ptr.astype(np.int64)),
-        )
+        ptr = np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64)
+        at: slice | np.ndarray = slice(int(block.ptr[rows[0]]), int(block.ptr[rows[-1] + 1]))
+        if rows[-1] - rows[0] >= len(rows):  # other cells are between them
+            at = np.repeat(block.ptr[rows] - ptr[:-1], lengths[rows])
+            at += np.arange(ptr[-1])
+        yield k, int(first), CompressedBlock(0, len(rows), block.values[at], block.minor[at], ptr)
 
 
 def _require_all(

@@ -22,11 +22,13 @@ def add_gene_sums(
 ):
     """Add cells in their order, so that the cells of a block do not matter."""
     cdef Py_ssize_t i, g
+    cdef double logs[N_LOGS]
+    fill_logs(logs)
     with nogil:
         for i in range(values.shape[0]):
             if values[i] > 0:
                 g = genes[i]
-                log_sums[g] += log(<double> values[i])
+                log_sums[g] += log_of(values[i], logs)
                 totals[g] += values[i]
                 n_expressing[g] += 1
 
@@ -41,14 +43,12 @@ def median_ratios(
     int n_threads,
 ):
     """Fill the exponential of the median of log y - log_mean over the counts above 0."""
-    cdef Py_ssize_t cell, i
+    cdef Py_ssize_t cell
     cdef int t
     cdef double logs[N_LOGS]
-    logs[0] = 0
-    for i in range(1, N_LOGS):
-        logs[i] = log(<double> i)
     cdef const value_t* first_value = &values[0] if values.shape[0] > 0 else NULL
     cdef const int* first_gene = &genes[0] if genes.shape[0] > 0 else NULL
+    fill_logs(logs)
     with nogil:
         for cell in prange(ptr.shape[0] - 1, schedule="dynamic", num_threads=n_threads):
             t = threadid()
@@ -61,15 +61,10 @@ def median_ratios(
 cdef double median_ratio(const value_t* y, const int* genes, Py_ssize_t n, const double* log_mean,
                          const double* logs, double* ratios) noexcept nogil:
     cdef Py_ssize_t i, kept = 0
-    cdef double upper, lower, log_y
+    cdef double upper, lower
     for i in range(n):
         if y[i] > 0 and not isnan(log_mean[genes[i]]):
-            # Most counts are small, and their logs known.
-            if y[i] < N_LOGS and y[i] == <int> y[i]:
-                log_y = logs[<int> y[i]]
-            else:
-                log_y = log(<double> y[i])
-            ratios[kept] = log_y - log_mean[genes[i]]
+            ratios[kept] = log_of(y[i], logs) - log_mean[genes[i]]
             kept += 1
     if kept == 0:
         return NAN
@@ -80,6 +75,20 @@ cdef double median_ratio(const value_t* y, const int* genes, Py_ssize_t n, const
         for i in range(1, kept // 2):
             lower = max(lower, ratios[i])
     return exp((lower + upper) / 2)
+
+
+cdef void fill_logs(double* logs) noexcept nogil:
+    cdef Py_ssize_t i
+    logs[0] = 0
+    for i in range(1, N_LOGS):
+        logs[i] = log(<double> i)
+
+
+cdef inline double log_of(double y, const double* logs) noexcept nogil:
+    # Most counts are small, and their logs known.
+    if y < N_LOGS and y == <int> y:
+        return logs[<int> y]
+    return log(y)
 
 
 cdef double smallest(double* a, Py_ssize_t n, Py_ssize_t k) noexcept nogil:

@@ -26,7 +26,7 @@ from crispyx.de.nb_cells import chosen_genes, screen_cells
 from crispyx.de.nb_choices import Choices
 from crispyx.de.nb_passes import FIELDS, Tile
 from crispyx.de.nb_shrinkage import prior_scales
-from crispyx.de.nb_test import BYTES_PER_PAIR, BYTES_PER_VALUE
+from crispyx.de.nb_test import BYTES_PER_PAIR, BYTES_PER_VALUE, WIDE_TILE
 from crispyx.errors import InputError, MissingFileError
 from crispyx.settings import Engine
 
@@ -87,6 +87,13 @@ class OldResult:
             self.engine,
             self.n_threads,
         )
+        alike = parameters["size_factors"] is not None or (
+            parameters["size_factor_scope"] == "global"
+        )
+        width = batch_size
+        if not alike:
+            # The cells of every comparison are laid out once for each block.
+            width = max(width, WIDE_TILE // (BYTES_PER_PAIR * max(1, len(screen.groups))))
         plan = plan_genes(
             source,
             screen,
@@ -94,7 +101,7 @@ class OldResult:
             bytes_per_result=BYTES_PER_PAIR,
             bytes_per_value=BYTES_PER_VALUE,
             memory_limit_gb=self.memory_limit_gb,
-            width=batch_size,
+            width=min(width, len(screen.genes)),
         )
         self.width = plan.width
         self._stream = GeneStream(
@@ -103,7 +110,7 @@ class OldResult:
         stack.callback(self._stream.close)
         self._stream.summarize()
         given = None
-        if parameters["size_factors"] is not None or parameters["size_factor_scope"] == "global":
+        if alike:
             given = np.asarray(self.old.uns()["size_factors"], dtype=np.float64)
         genes = None
         if parameters["control_genes"] is not None:

@@ -259,8 +259,11 @@ def _rows_of(genewise: GenewiseFit, rows: slice) -> GenewiseFit:
 
 def _totals(counts: Counts) -> np.ndarray:
     """Return the sum of all counts of each gene (n_genes,), exact for whole numbers."""
-    before = np.concatenate([[0], np.cumsum(counts.values, dtype=np.float64)])
-    return before[counts.run_ptr[:, -1]] - before[counts.run_ptr[:, 0]]
+    found = np.zeros(counts.n_genes)
+    starts, expressed = counts.run_ptr[:, 0], counts.run_ptr[:, -1] > counts.run_ptr[:, 0]
+    if expressed.any():
+        found[expressed] = np.add.reduceat(counts.values.astype(np.float64), starts[expressed])
+    return found
 
 
 def _arms(counts: Counts, engine: Engine, n_threads: int) -> tuple[Arm, Arm]:

@@ -79,7 +79,8 @@ def shrink_lfc(
     n_jobs : int
         Threads; -1 takes all cores. Never a number.
     batch_size : int
-        Genes of a block (``"full"``). Never a number.
+        Genes of a block (``"full"``), more where each comparison has size factors of its own.
+        Never a number.
     profiling : bool
         Note seconds and peak memory (MB of the process) in ``uns["profiling"]``.
     memory_limit_gb : float or None
