@@ -16,7 +16,7 @@ from crispyx._io.annotations import Annotations
 from crispyx._io.counts_elsewhere import counts_elsewhere
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.tenx import tenx_folder_files
-from crispyx._io.zarr_stores import is_zarr_store
+from crispyx._io.zarr_stores import is_group, is_zarr_store
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels import normalize as normalize_kernel
 from crispyx._kernels.layout import CompressedBlock
@@ -128,7 +128,7 @@ class MatrixSource:
     path: Path | None
     element: str
     columns: np.ndarray | None = None
-    # Where the other slots are: the group of a file, an AnnData, or nowhere (10x has none).
+    # Where the other slots are: the group of a file or store, an AnnData, or nowhere (10x).
     _owner: Any = field(default=None, repr=False)
     _file: h5py.File | None = field(default=None, repr=False)
     parts: tuple[MatrixSource, ...] = ()
@@ -180,7 +180,7 @@ class MatrixSource:
         """Return one entry of obsm, uns or another mapping, read whole; None when absent."""
         if self._owner is None:
             return None
-        if not isinstance(self._owner, h5py.Group):
+        if not is_group(self._owner):
             return getattr(self._owner, name).get(key)
         if f"{name}/{key}" not in self._owner:
             return None
@@ -192,7 +192,7 @@ class MatrixSource:
         """Return obs or var of the cells and genes there are, read whole."""
         import pandas as pd
 
-        if isinstance(self._owner, h5py.Group):
+        if is_group(self._owner):
             from anndata.io import read_elem
 
             table = read_elem(self._owner[axis])
@@ -349,6 +349,6 @@ class MatrixSource:
     def counts_elsewhere(self) -> str:
         """Return where else in the data set counts stand, as the end of a sentence, or nothing."""
         element = self.element.partition(", ")[0]
-        if isinstance(self._owner, h5py.Group):  # the modality is part of the name
+        if is_group(self._owner):  # the modality is part of the name
             element = element.removeprefix(f"{self._owner.name.strip('/')}/")
         return counts_elsewhere(self._owner, element)

@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.encode import create_array
+from crispyx._io.encode import create_array, nullable_strings
 from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.rearranged import Rearranged
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource, sparse_form
-from crispyx._io.subset import nullable_strings
-from crispyx._io.writer import copy_slots, write_compressed, write_slots, write_uns
+from crispyx._io.writer import copy_slot, copy_slots, write_compressed, write_slots, write_uns
+from crispyx._io.zarr_stores import is_array, is_group, readable
 
 BY_CELL = ("obs", "obsm", "obsp", "layers", "raw")
 
@@ -50,7 +50,7 @@ def fill_sorted(
     from anndata.io import read_elem, write_elem
 
     owner = source._owner
-    if not isinstance(owner, h5py.File):
+    if not is_group(owner):
         with anndata.settings.override(remove_unused_categories=False):
             write_slots(owner[order], target)
     else:
@@ -99,9 +99,7 @@ def _reordered(value: Any, order: np.ndarray) -> Any:
     return value[order] if not hasattr(value, "iloc") else value.iloc[order]
 
 
-def _write_raw(
-    source: h5py.Group, target: h5py.File, order: np.ndarray, budget: int, where: str
-) -> None:
+def _write_raw(source: Any, target: h5py.File, order: np.ndarray, budget: int, where: str) -> None:
     raw = target.create_group("raw")
     for key, value in source.attrs.items():
         raw.attrs[key] = value
@@ -109,20 +107,20 @@ def _write_raw(
         if name == "X":
             _write_matrix(source["X"], raw, "X", order, budget, where)
         else:
-            source.copy(name, raw)
+            copy_slot(source, raw, name)
 
 
 def _write_matrix(
-    node: h5py.Group | h5py.Dataset,
+    node: Any,
     parent: h5py.Group,
     name: str,
     order: np.ndarray,
     budget: int,
     where: str,
 ) -> None:
-    if isinstance(node, h5py.Dataset):
+    if is_array(node):
         target = create_array(parent, name, node.shape, node.dtype)
-        write_sorted_dense(node, target, order, budget)
+        write_sorted_dense(readable(node), target, order, budget)
         return
     if "indptr" not in node:
         from anndata.io import read_elem, write_elem
@@ -131,9 +129,7 @@ def _write_matrix(
         return
     layout, shape = sparse_form(node, where)
     storage = CompressedStorage(
-        node["data"],
-        node["indices"],
-        node["indptr"],
+        *(readable(node[part]) for part in ("data", "indices", "indptr")),
         *(shape[::-1] if layout == "csc" else shape),
         where,
         layout,

@@ -36,11 +36,12 @@ from crispyx._io.tenx import (
     read_tenx_folder,
 )
 from crispyx._io.zarr_stores import (
-    StoredAnnData,
-    ZarrArray,
+    is_address,
     is_array,
+    is_group,
     is_zarr_store,
     open_store,
+    readable,
     require_file,
 )
 from crispyx.errors import InputError
@@ -89,6 +90,9 @@ def open_source(
     if not isinstance(data, (str, os.PathLike)) and getattr(data, "isbacked", None) is False:
         _require_no_modality(modality, "an AnnData")
         return _from_memory(data, layer, element, feature_type)
+    if is_address(data):
+        _require_no_modality(modality, data)
+        return _from_zarr(data, element, feature_type)
     if isinstance(data, (str, os.PathLike)):
         modality = modality or split_modality(Path(data).expanduser())[1]
     path = resolve_data_path(data)
@@ -207,14 +211,16 @@ def _from_group(
     return _of_kind(source, feature_type)
 
 
-def _from_zarr(path: Path, element: str, feature_type: str | None) -> MatrixSource:
+def _from_zarr(path: Path | str, element: str, feature_type: str | None) -> MatrixSource:
+    from anndata.io import read_elem
+
     group = open_store(path)
-    _require_elements(group, element, str(path))
-    storage, layout, shape = _storage(group[element], f"{path} [{element}]")
-    owner = StoredAnnData(group)
-    obs = FrameAnnotations(owner.obs, "obs", str(path))
-    var = FrameAnnotations(owner.var, "var", str(path))
-    source = MatrixSource(storage, layout, shape, obs, var, path, element, None, owner)
+    with reading_structure(str(path)):
+        _require_elements(group, element, str(path))
+        storage, layout, shape = _storage(group[element], f"{path} [{element}]")
+        obs, var = (FrameAnnotations(read_elem(group[a]), a, str(path)) for a in ("obs", "var"))
+    held = None if is_address(path) else Path(path)
+    source = MatrixSource(storage, layout, shape, obs, var, held, element, None, group)
     return _of_kind(source, feature_type)
 
 
@@ -234,14 +240,13 @@ def _require_elements(group: Any, element: str, held: str) -> None:
 
 def _storage(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]]:
     """Return a matrix of a file or store, its layout and its shape."""
-    wrapped = (lambda part: part) if isinstance(node, h5py.HLObject) else ZarrArray
     if is_array(node):
         if node.ndim != 2:
             raise InputError(f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2")
         shape = (int(node.shape[0]), int(node.shape[1]))
-        return DenseStorage(wrapped(node), where), "dense", shape
+        return DenseStorage(readable(node), where), "dense", shape
     layout, shape = sparse_form(node, where)
-    values, indices, indptr = (wrapped(node[name]) for name in ("data", "indices", "indptr"))
+    values, indices, indptr = (readable(node[name]) for name in ("data", "indices", "indptr"))
     axes = shape if layout == "csr" else shape[::-1]
     return CompressedStorage(values, indices, indptr, *axes, where, layout), layout, shape
 
@@ -286,7 +291,7 @@ def _from_tenx(
     return source
 
 
-def sparse_form(node: h5py.Group, where: str) -> tuple[Layout, tuple[int, int]]:
+def sparse_form(node: Any, where: str) -> tuple[Layout, tuple[int, int]]:
     encoding = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
     kind = str(encoding).removesuffix("_matrix")
     if kind not in ("csr", "csc"):
@@ -317,9 +322,13 @@ def _from_memory(
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     form = getattr(matrix, "format", None)
     layout: Layout
-    if form in ("csr", "csc"):
+    storage: Storage
+    on_disk = getattr(matrix, "group", matrix)  # of an AnnData whose X stays in a file or store
+    if is_group(on_disk) or (is_array(on_disk) and hasattr(on_disk, "attrs")):
+        storage, layout, shape = _storage(on_disk, where)
+    elif form in ("csr", "csc"):
         layout = form
-        storage: Storage = CompressedStorage(
+        storage = CompressedStorage(
             matrix.data,
             matrix.indices,
             matrix.indptr,
