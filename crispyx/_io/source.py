@@ -134,6 +134,36 @@ def modality_kinds(data: Any) -> tuple[dict[str, set[str]], str]:
         return kinds_in_file(file, path) if is_mudata_file(file) else {}, str(path)
 
 
+def open_kinds(data: Any) -> dict[str, MatrixSource]:
+    """Open a 10x matrix as one matrix for each kind of features; mtx files are read once.
+
+    Raises
+    ------
+    InputError
+        Neither a 10x file nor a 10x folder, or a damaged one.
+    """
+    path = resolve_data_path(data)
+    folder = find_tenx_folder(path)
+    if folder is not None:
+        matrix, file = read_tenx_folder(folder), None
+    else:
+        file = open_file(path)
+        try:
+            with reading_structure(str(path)):
+                if not is_tenx_file(file):
+                    raise InputError(f"{str(path)!r} is no feature-barcode matrix of 10x")
+                matrix = open_tenx_file(file, path)
+        except BaseException:
+            file.close()
+            raise
+    held = path if folder is None else folder
+    named = "feature_types" in matrix.features
+    return {
+        kind: _from_tenx(matrix, held, None, kind if named else None, file)
+        for kind in matrix.kinds()
+    }
+
+
 def is_h5ad(path: Path) -> bool:
     """Tell whether a file holds one AnnData, as an .h5ad file does.
 

@@ -8,11 +8,39 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     import numpy as np
 
-    from crispyx.data import AnnData
+    from crispyx.data import AnnData, TenxCounts
 
 
 class _PreprocessingNamespace:
     """Quality control and normalization (``cx.pp``)."""
+
+    def read_10x(
+        self,
+        path: str | Path,
+        output_path: str | Path | None = None,
+        *,
+        guides_path: str | Path | None = None,
+        expression_type: str = "Gene Expression",
+        guide_type: str = "CRISPR Guide Capture",
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+    ) -> TenxCounts:
+        """Read a 10x matrix, its genes and its guides apart. See :func:`crispyx.data.read_10x`."""
+        from crispyx.data import read_10x
+
+        return read_10x(
+            path,
+            output_path,
+            guides_path=guides_path,
+            expression_type=expression_type,
+            guide_type=guide_type,
+            output_dir=output_dir,
+            data_name=data_name,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+        )
 
     def filter_cells(
         self,
