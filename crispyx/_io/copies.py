@@ -14,7 +14,14 @@ from crispyx._io.encode import start_file
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource
 from crispyx._io.subset import Subset, cut_slots
-from crispyx._io.writer import copy_slot, copy_slots, write_compressed, write_slots, write_uns
+from crispyx._io.writer import (
+    copy_slot,
+    copy_slots,
+    modernize,
+    write_compressed,
+    write_slots,
+    write_uns,
+)
 from crispyx._io.zarr_stores import is_group, is_zarr_store, open_store
 
 
@@ -41,6 +48,7 @@ def fill_copy(
     if is_group(source._owner):
         if source.columns is None:
             copy_slots(source._owner, target)
+            modernize(target, source, ("obs", "var"))
         else:
             cut_slots(target, source, Subset.whole(source))
     else:

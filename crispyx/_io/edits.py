@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
+from crispyx._io.damage import read_stored
 from crispyx._io.encode import mark, nullable_strings
 from crispyx._io.in_place import changed_in_place
 from crispyx._io.record import write_record
@@ -62,10 +63,10 @@ def _replace(file: Any, name: str, value: Any) -> None:
 
 def _rename_rows(file: Any, slot: str, index: pd.Index) -> None:
     """Give tables of obsm or varm the new names: anndata refuses a file with two sets of them."""
-    from anndata.io import read_elem, write_elem
+    from anndata.io import write_elem
 
     for key in list(file.get(slot, ())):
         if file[slot][key].attrs.get("encoding-type") == "dataframe":
-            table = read_elem(file[slot][key])
+            table = read_stored(file[slot][key])
             if not table.index.equals(index):
                 write_elem(file[slot], key, table.set_index(index))

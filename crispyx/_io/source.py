@@ -14,7 +14,7 @@ import numpy as np
 from crispyx._io.annotations import FrameAnnotations, file_annotations
 from crispyx._io.columns import ChosenAnnotations, choose_columns, columns_of_kind
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.damage import reading_structure
+from crispyx._io.damage import read_stored, reading_structure
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
 from crispyx._io.journal import recover
@@ -236,19 +236,17 @@ def _from_group(
     load_filters(node)
     element = f"{inside}/{element}" if inside else element
     obs, var = (file_annotations(group, axis, held) for axis in ("obs", "var"))
-    storage, layout, shape = _storage(node, f"{path} [{element}]")
+    storage, layout, shape = open_matrix(node, f"{path} [{element}]")
     source = MatrixSource(storage, layout, shape, obs, var, path, element, None, group, group.file)
     return _of_kind(source, feature_type)
 
 
 def _from_zarr(path: Path | str, element: str, feature_type: str | None) -> MatrixSource:
-    from anndata.io import read_elem
-
     group = open_store(path)
     with reading_structure(str(path)):
         _require_elements(group, element, str(path))
-        storage, layout, shape = _storage(group[element], f"{path} [{element}]")
-        obs, var = (FrameAnnotations(read_elem(group[a]), a, str(path)) for a in ("obs", "var"))
+        storage, layout, shape = open_matrix(group[element], f"{path} [{element}]")
+        obs, var = (FrameAnnotations(read_stored(group[a]), a, str(path)) for a in ("obs", "var"))
     held = None if is_address(path) else Path(path)
     source = MatrixSource(storage, layout, shape, obs, var, held, element, None, group)
     return _of_kind(source, feature_type)
@@ -268,8 +266,8 @@ def _require_elements(group: Any, element: str, held: str) -> None:
         )
 
 
-def _storage(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]]:
-    """Return a matrix of a file or store, its layout and its shape."""
+def open_matrix(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]]:
+    """Return a matrix of a file or store without reading it, its layout and its shape."""
     if is_array(node):
         if node.ndim != 2:
             raise InputError(f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2")
@@ -355,7 +353,7 @@ def _from_memory(
     storage: Storage
     on_disk = getattr(matrix, "group", matrix)  # of an AnnData whose X stays in a file or store
     if is_group(on_disk) or (is_array(on_disk) and hasattr(on_disk, "attrs")):
-        storage, layout, shape = _storage(on_disk, where)
+        storage, layout, shape = open_matrix(on_disk, where)
     elif form in ("csr", "csc"):
         layout = form
         storage = CompressedStorage(

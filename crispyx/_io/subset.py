@@ -10,11 +10,12 @@ import h5py
 import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
+from crispyx._io.damage import read_stored, reading_structure, require_lengths
 from crispyx._io.encode import create_array, nullable_strings
 from crispyx._io.matrix import READ_VALUES, MatrixSource
 from crispyx._io.placed import MatrixForm
 from crispyx._io.record import write_record
-from crispyx._io.source import sparse_form
+from crispyx._io.source import open_matrix, sparse_form
 from crispyx._io.writer import copy_slot, write_compressed
 from crispyx._io.zarr_stores import is_array, is_group, readable
 from crispyx._kernels import expression_counts as kernel
@@ -149,7 +150,7 @@ def cut_slots(target: h5py.File, source: MatrixSource, subset: Subset) -> None:
     with nullable_strings():
         if is_group(source._owner):
             kept = subset.among(source)
-            _file_slots(source._owner, target, kept, str(source.path))
+            _file_slots(source, target, kept)
         else:
             _memory_slots(source._owner or source.as_anndata(), target, subset)
 
@@ -165,25 +166,32 @@ def bytes_of(source: MatrixSource, subset: Subset, form: MatrixForm) -> int:
 def slot_bytes(source: MatrixSource) -> int:
     """Return the bytes, uncompressed, of everything in a file but X; 0 for an AnnData in memory."""
     owner = source._owner
-    return sum(_bytes(owner[name]) for name in owner if name != "X") if is_group(owner) else 0
+    if not is_group(owner):
+        return 0
+    with reading_structure(str(source.path or source.where)):
+        return sum(_bytes(owner[name]) for name in owner if name != "X")
 
 
 def _bytes(node: Any) -> int:
     if not is_array(node):
         return sum(_bytes(node[name]) for name in node)
+    if isinstance(node, h5py.Dataset) and not node.id.get_storage_size():
+        return 0  # claimed, and never written
     return int(np.prod(node.shape or (0,), dtype=np.int64)) * np.dtype(node.dtype).itemsize
 
 
-def _file_slots(source: Any, target: h5py.File, subset: Subset, where: str) -> None:
-    from anndata.io import read_elem, write_elem
+def _file_slots(data: MatrixSource, target: h5py.File, subset: Subset) -> None:
+    from anndata.io import write_elem
 
+    source, where = data._owner, str(data.path or data.where)
     if "uns" in source:
         copy_slot(source, target, "uns")
     for axis in ("obs", "var"):
-        _write_frame(target, axis, read_elem(source[axis]), subset)
+        _write_frame(target, axis, data.whole_table(axis), subset)
     for slot, masks in _sliced_slots(subset).items():
         for name in source.get(slot, ()):
-            write_elem(target[slot], name, _cut(read_elem(source[slot][name]), *masks))
+            value = read_stored(source[slot][name], tuple(map(len, masks)))
+            write_elem(target[slot], name, _cut(value, *masks))
     for name in source.get("layers", ()):
         _stream(source["layers"][name], target["layers"], name, subset, f"{where} [layers/{name}]")
     if "raw" in source:
@@ -236,10 +244,10 @@ def _write_frame(target: h5py.File, axis: str, frame: pd.DataFrame, subset: Subs
 
 def _drop_colors(uns: h5py.Group, name: str, used: np.ndarray) -> None:
     """Keep scanpy's list of colors as long as the list of categories it belongs to."""
-    from anndata.io import read_elem, write_elem
+    from anndata.io import write_elem
 
     if name in uns and isinstance(uns[name], h5py.Dataset) and uns[name].shape == used.shape:
-        colors = np.asarray(read_elem(uns[name]))
+        colors = np.asarray(read_stored(uns[name]))
         del uns[name]
         write_elem(uns, name, colors[used])
 
@@ -259,26 +267,25 @@ def _raw(source: Any, target: h5py.File, subset: Subset, where: str) -> None:
 
 def _n_columns(node: Any) -> int:
     if is_array(node):
-        return int(node.shape[1])
+        return int(node.shape[1]) if node.ndim == 2 else 0
     return sparse_form(node, node.name)[1][1]
 
 
 def _stream(node: Any, parent: h5py.Group, name: str, subset: Subset, where: str) -> None:
     """Copy the kept part of a cells x genes matrix of any layout, in its own type."""
+    lengths = len(subset.cells), len(subset.genes)
     if is_array(node):
+        require_lengths(node, node.shape, lengths)
         _stream_dense(readable(node), parent, name, subset)
         return
     if "indptr" not in node:
-        from anndata.io import read_elem, write_elem
+        from anndata.io import write_elem
 
-        write_elem(parent, name, _cut(read_elem(node), subset.cells, subset.genes))
+        write_elem(parent, name, _cut(read_stored(node, lengths), subset.cells, subset.genes))
         return
-    layout, shape = sparse_form(node, where)
-    storage = CompressedStorage(
-        *(readable(node[part]) for part in ("data", "indices", "indptr")),
-        *(shape[::-1] if layout == "csc" else shape),
-        where,
-    )
+    storage, layout, shape = open_matrix(node, where)
+    require_lengths(node, shape, lengths)
+    assert isinstance(storage, CompressedStorage)  # a group
 
     def blocks() -> Iterator[CompressedBlock]:
         return storage.blocks(0, storage.n_major, max_values=READ_VALUES, max_major=MAX_MAJOR)

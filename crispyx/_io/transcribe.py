@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from crispyx._io.damage import name_of, read_stored, reading_structure
 from crispyx._io.encode import nullable_strings
 from crispyx._io.zarr_stores import ZarrArray, is_array
 from crispyx.errors import InputError
@@ -78,9 +79,9 @@ def _new_group(parent: Any, name: str, attributes: Mapping[str, Any]) -> Any:
 
 
 def _copy_whole(node: Any, parent: Any, name: str) -> None:
-    from anndata.io import read_elem, write_elem
+    from anndata.io import write_elem
 
-    value = read_elem(node)
+    value = read_stored(node)
     try:
         with nullable_strings():
             write_elem(parent, name, value)
@@ -99,7 +100,9 @@ def _copy_array(
     target.attrs.update(attributes)
     source = node if isinstance(node, h5py.Dataset) else ZarrArray(node)
     for start, stop in _spans(source.shape):
-        target[start:stop] = source[start:stop]
+        with reading_structure(name_of(node)):
+            values = source[start:stop]
+        target[start:stop] = values
 
 
 def _spans(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:

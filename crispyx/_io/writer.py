@@ -11,8 +11,10 @@ import h5py
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.damage import name_of, reading_structure
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.encode import create_compressed, start_file, write_pointers, write_value
+from crispyx._io.matrix import MatrixSource
 from crispyx._io.stores import publish
 from crispyx._io.tables import TABLES
 from crispyx._io.transcribe import copy_element
@@ -70,13 +72,24 @@ def copy_slots(source: Any, target: h5py.File, leave_out: Iterable[str] = ()) ->
             copy_slot(source, target, slot)
 
 
+def modernize(target: h5py.File, source: MatrixSource, axes: Iterable[str]) -> None:
+    """Write copied tables of records, as anndata before 0.7 had, as tables of today."""
+    for axis in axes:
+        if isinstance(target[axis], h5py.Dataset):
+            from anndata.io import write_elem
+
+            del target[axis]
+            write_elem(target, axis, source.whole_table(axis))
+
+
 def copy_slot(source: Any, target: h5py.Group, name: str) -> None:
     """Copy an element of a file, byte for byte, or of a store; it replaces one of that name."""
     if name in target:
         del target[name]
     if isinstance(source, h5py.Group):
-        # Old files keep categories in a group that columns refer to.
-        source.copy(name, target, expand_refs=True)
+        with reading_structure(name_of(source[name])):
+            # Old files keep categories in a group that columns refer to.
+            source.copy(name, target, expand_refs=True)
     else:
         copy_element(source[name], target, name)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crispyx._io.damage import reading_structure
+from crispyx._io.damage import read_stored, reading_structure
 from crispyx.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ UNREADABLE = (
     ArithmeticError,
     AttributeError,
     AssertionError,
-    NotImplementedError,
+    SystemError,
 )
 # Anything that goes wrong while metadata are taken apart.
 UNOPENED = (*UNREADABLE, OSError, json.JSONDecodeError)
@@ -160,18 +160,18 @@ def open_anndata(path: Path) -> anndata.AnnData:
         A damaged store.
     """
     import anndata
-    from anndata.io import read_elem, sparse_dataset
+    from anndata.io import sparse_dataset
 
     def lazy(node: Any) -> Any:
         if is_array(node):
             return node
         sparse = "indptr" in node
-        return sparse_dataset(node) if sparse else read_elem(node)
+        return sparse_dataset(node) if sparse else read_stored(node)
 
     group = open_store(path)
     with reading_structure(str(path)):
         small = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp", "raw")
-        slots = {name: read_elem(group[name]) for name in small if name in group}
+        slots = {name: read_stored(group[name]) for name in small if name in group}
         if "layers" in group:
             slots["layers"] = {name: lazy(group["layers"][name]) for name in group["layers"]}
         return anndata.AnnData(X=lazy(group["X"]) if "X" in group else None, **slots)

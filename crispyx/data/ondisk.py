@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from crispyx._io.damage import reading_structure
 from crispyx._io.elements import read_table, require_h5ad
 from crispyx._io.paths import resolve_data_path
 from crispyx._io.zarr_stores import is_zarr_store, open_anndata
@@ -100,7 +101,8 @@ class AnnData:
 
     def to_memory(self) -> anndata.AnnData:
         """Return the whole data set in memory."""
-        return self.backed.to_memory()
+        with reading_structure(str(self._path)):
+            return self.backed.to_memory()
 
     def __getattr__(self, name: str) -> Any:
         # Private names are never forwarded: copy, pickle and notebooks probe for them.
@@ -168,7 +170,8 @@ def _open(path: Path, mode: str) -> anndata.AnnData:
     import anndata
 
     require_h5ad(path)
-    return anndata.read_h5ad(path, backed=mode)
+    with reading_structure(str(path)):
+        return anndata.read_h5ad(path, backed=mode)
 
 
 def read_h5ad_ondisk(path: str | os.PathLike[str], *, n_obs: int = 5, n_vars: int = 5) -> AnnData:
