@@ -123,15 +123,21 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         cache_mode: Literal["memory", "memmap", "none"] = "memmap",
+        memory_limit_gb: float | None = None,
+        output_path: str | Path | None = None,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Filter cells, perturbations and genes; write and return the filtered file.
 
-        Without ``output_dir`` the file is written beside the input. See
+        Without ``output_dir`` and ``output_path`` the file is written beside the input. See
         :func:`crispyx.qc.quality_control_summary`, which also returns the masks and counts.
         """
         from crispyx.data import resolve_data_path
         from crispyx.qc import quality_control_summary
 
+        if output_dir is None and output_path is None:
+            output_dir = resolve_data_path(data).parent
         result = quality_control_summary(
             data,
             min_genes=min_genes,
@@ -141,11 +147,15 @@ class _PreprocessingNamespace:
             control_label=control_label,
             gene_name_column=gene_name_column,
             chunk_size=chunk_size,
-            output_dir=resolve_data_path(data).parent if output_dir is None else output_dir,
+            output_dir=output_dir,
             data_name=data_name,
             cache_mode=cache_mode,
+            memory_limit_gb=memory_limit_gb,
+            output_path=output_path,
+            force=force,
+            resume=resume,
         )
-        assert result.filtered is not None  # an output folder was given
+        assert result.filtered is not None  # an output was given
         return result.filtered
 
     def normalize_total_log1p(
@@ -160,6 +170,8 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         verbose: bool = True,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Write a normalized, log-transformed copy.
 
@@ -177,6 +189,8 @@ class _PreprocessingNamespace:
             output_dir=output_dir,
             data_name=data_name,
             verbose=verbose,
+            force=force,
+            resume=resume,
         )
 
     def pca(
@@ -240,6 +254,9 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         verbose: bool = True,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Write a copy with X stored by columns.
 
@@ -254,6 +271,9 @@ class _PreprocessingNamespace:
             output_dir=output_dir,
             data_name=data_name,
             verbose=verbose,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+            resume=resume,
         )
 
     def convert_to_csr(
@@ -265,6 +285,9 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         verbose: bool = True,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Write a copy with X stored by rows.
 
@@ -279,4 +302,7 @@ class _PreprocessingNamespace:
             output_dir=output_dir,
             data_name=data_name,
             verbose=verbose,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+            resume=resume,
         )

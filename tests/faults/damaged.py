@@ -1,11 +1,12 @@
 """Damaged files: a corpus made by a script, and what reading each of them came to.
 
-``python -m faults.damaged KIND FIRST COUNT`` reads COUNT damaged files and prints what was found;
-it dies where the reader does. A damage is a function of its number alone.
+``python -m faults.damaged KIND FIRST COUNT`` reads COUNT damaged files and prints how each ended; it
+dies where the reader does. A damage is a function of its number alone.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import gzip
 import json
 import shutil
@@ -13,7 +14,6 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +29,7 @@ import slots
 from layouts import count_screen, write_h5ad
 from tenx_files import write_old_tenx_h5, write_tenx_h5
 
+SECONDS_PER_CASE = 30  # a case takes a tenth of a second; longer is a hang
 COUNTS, LABELS = count_screen()
 CELLS = [f"cell{i}" for i in range(len(COUNTS))]
 GENES = [f"gene{j}" for j in range(COUNTS.shape[1])]
@@ -332,10 +333,8 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(own[-1].filename).name}:{own[-1].lineno})"
 
 
-def hammer(kind: str, first: int, count: int) -> dict[str, Any]:
-    """Read damaged files; return how that ended, and what ended otherwise than it should."""
-    outcomes: Counter[str] = Counter()
-    unexpected: list[str] = []
+def hammer(kind: str, first: int, count: int) -> None:
+    """Read damaged files; print for each how that ended, as a line of JSON."""
     with tempfile.TemporaryDirectory() as held:
         original = KINDS[kind](Path(held))
         for number in range(first, first + count):
@@ -345,16 +344,17 @@ def hammer(kind: str, first: int, count: int) -> dict[str, Any]:
             copy = shutil.copytree if original.is_dir() else shutil.copy
             copy(original, path)
             damage(path, number)
-            print(number, file=sys.stderr, flush=True)
+            faulthandler.dump_traceback_later(SECONDS_PER_CASE, exit=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
-                    outcomes[_outcome(kind, path)] += 1
+                    ended = _outcome(kind, path)
                 except Exception as error:  # noqa: BLE001 - what is looked for
-                    unexpected.append(f"{kind} {number}: {_described(error)}")
+                    ended = _described(error)
+            faulthandler.cancel_dump_traceback_later()
+            print(json.dumps([number, ended]), flush=True)
             shutil.rmtree(folder)
-    return {"outcomes": outcomes, "unexpected": unexpected}
 
 
 if __name__ == "__main__":
-    print(json.dumps(hammer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    hammer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
