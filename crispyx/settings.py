@@ -1,4 +1,4 @@
-"""Session-wide choices: threads, memory, engine, progress bars, scratch folder.
+"""Session-wide choices: threads, memory, engine, progress bars, scratch folder, zarr stores.
 
 None of them changes a number; see ``docs/streaming.md``.
 """
@@ -32,6 +32,10 @@ class Settings:
         Progress bars on standard error; None shows them on a terminal only.
     scratch_dir : pathlib.Path or None
         Folder for scratch files; None takes the folder of the output.
+    zarr_format : {2, 3} or None
+        Format of zarr stores that are written; None takes the one that anndata writes here.
+    zarr_shards : bool
+        Write zarr stores of format 3 in shards: few large files instead of many small ones.
     """
 
     def __init__(self) -> None:
@@ -39,7 +43,9 @@ class Settings:
         self._memory_limit_gb: float | None = None
         self._engine: Engine = "compiled"
         self._scratch_dir: Path | None = None
+        self._zarr_format: Literal[2, 3] | None = None
         self.progress: bool | None = None
+        self.zarr_shards: bool = False
 
     @property
     def n_threads(self) -> int | None:
@@ -87,8 +93,27 @@ class Settings:
             )
         self._scratch_dir = None if value is None else Path(value)
 
+    @property
+    def zarr_format(self) -> Literal[2, 3] | None:
+        """Format of written zarr stores, or None."""
+        return self._zarr_format
+
+    @zarr_format.setter
+    def zarr_format(self, value: Literal[2, 3] | None) -> None:
+        if value not in (2, 3, None):
+            raise InputError(f"settings.zarr_format is {value!r}; give 2, 3 or None")
+        self._zarr_format = value
+
     def __repr__(self) -> str:
-        names = ("n_threads", "memory_limit_gb", "engine", "progress", "scratch_dir")
+        names = (
+            "n_threads",
+            "memory_limit_gb",
+            "engine",
+            "progress",
+            "scratch_dir",
+            "zarr_format",
+            "zarr_shards",
+        )
         return "Settings(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in names) + ")"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,25 +16,6 @@ import psutil
 from crispyx._run.termination import ending_in_order
 
 _drafts = itertools.count()
-
-
-@contextmanager
-def atomic_path(final: str | Path) -> Iterator[Path]:
-    """Yield a hidden path beside ``final``; rename it into place on success, remove it on failure.
-
-    The data is on disk (fsync) before the rename, so that a crash leaves the file from before or
-    the complete one. What a killed process left half-written is removed.
-    """
-    final = Path(final)
-    remove_orphans(final)
-    # Numbered: threads of one process may write under the same final name.
-    work = final.with_name(f"{_prefix(final)}{os.getpid()}-{next(_drafts)}.tmp")
-    with ending_in_order():
-        try:
-            yield work
-            commit(work, final)
-        finally:
-            _remove_draft(work)
 
 
 def commit(work: Path, final: Path) -> None:
@@ -46,6 +28,32 @@ def commit(work: Path, final: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def atomic_path(final: str | Path, finish: Callable[[Path, Path], None] = commit) -> Iterator[Path]:
+    """Yield a hidden path beside ``final``; rename it into place on success, remove it on failure.
+
+    ``finish`` gives it the name: :func:`commit`, or what makes something else of it.
+
+    The data is on disk (fsync) before the rename, so that a crash leaves the file from before or
+    the complete one. What a killed process left half-written is removed.
+    """
+    final = Path(final)
+    remove_orphans(final)
+    work = draft_path(final)
+    with ending_in_order():
+        try:
+            yield work
+            finish(work, final)
+        finally:
+            remove_draft(work)
+
+
+def draft_path(final: Path) -> Path:
+    """Return a hidden name beside ``final``, of this process alone."""
+    # Numbered: threads of one process may write under the same final name.
+    return final.with_name(f"{_prefix(final)}{os.getpid()}-{next(_drafts)}.tmp")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,10 +72,14 @@ def remove_orphans(final: Path) -> None:
     for draft in folder.glob(f"{glob.escape(prefix)}*.tmp"):
         process = draft.name.removeprefix(prefix).partition("-")[0].removesuffix(".tmp")
         if process.isdigit() and not psutil.pid_exists(int(process)):
-            _remove_draft(draft)
+            remove_draft(draft)
 
 
-def _remove_draft(draft: Path) -> None:
+def remove_draft(draft: Path) -> None:
+    """Remove a draft, file or folder, if it is there."""
+    if draft.is_dir():
+        shutil.rmtree(draft)
+        return
     draft.unlink(missing_ok=True)
     # One that was changed in place may have left a lock and a journal of its own.
     for suffix in ("lock", "journal"):

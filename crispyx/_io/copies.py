@@ -10,10 +10,19 @@ from typing import Any
 import h5py
 
 from crispyx._io.disk import reporting_full_disk
+from crispyx._io.encode import start_file
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource
 from crispyx._io.subset import Subset, cut_slots
-from crispyx._io.writer import copy_slots, write_compressed, write_slots, write_uns
+from crispyx._io.writer import (
+    copy_slot,
+    copy_slots,
+    modernize,
+    write_compressed,
+    write_slots,
+    write_uns,
+)
+from crispyx._io.zarr_stores import is_group, is_zarr_store, open_store
 
 
 def fill_copy(
@@ -36,9 +45,10 @@ def fill_copy(
     fingerprint : mapping
         Identity of the result.
     """
-    if isinstance(source._owner, h5py.Group):
+    if is_group(source._owner):
         if source.columns is None:
             copy_slots(source._owner, target)
+            modernize(target, source, ("obs", "var"))
         else:
             cut_slots(target, source, Subset.whole(source))
     else:
@@ -48,13 +58,10 @@ def fill_copy(
     write_record(target, fingerprint)
 
 
-def copy_group(group: h5py.Group, target: h5py.File) -> None:
-    """Copy X and every slot of one AnnData of a file, bytes as they are."""
+def copy_group(group: Any, target: h5py.File) -> None:
+    """Copy X and every slot of one AnnData of a file or store, values as they are."""
     for name in group:
-        if name in target:
-            del target[name]
-        # Files of anndata before 0.8 refer from obs and var columns to their categories.
-        group.copy(name, target, expand_refs=True)
+        copy_slot(group, target, name)
 
 
 def fill_whole(target: h5py.File, source: MatrixSource) -> None:
@@ -67,7 +74,7 @@ def fill_whole(target: h5py.File, source: MatrixSource) -> None:
     source : MatrixSource
         The input, of a file.
     """
-    if isinstance(source._owner, h5py.Group):
+    if is_group(source._owner):
         copy_group(source._owner, target)
         return
     write_compressed(
@@ -82,9 +89,22 @@ def fill_whole(target: h5py.File, source: MatrixSource) -> None:
     write_slots(source._owner or source.as_anndata(), target)
 
 
-def copy_file(source: Path, output: Path, fingerprint: Mapping[str, Any]) -> None:
-    """Copy a file as it is, and note what it is a copy of."""
+def copy_file(source: Path, output: Path) -> None:
+    """Copy a file as it is, or a zarr store into an HDF5 file."""
     with reporting_full_disk(output.parent, str(output)):
-        shutil.copyfile(source, output)
-        with h5py.File(output, "r+") as file:
-            write_record(file, fingerprint)
+        if is_zarr_store(source):
+            with h5py.File(output, "w") as file:
+                start_file(file)
+                copy_group(open_store(source), file)
+        else:
+            shutil.copyfile(source, output)
+
+
+def copy_recorded(source: Path, output: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Copy a file as :func:`copy_file` does, and note what it is a copy of."""
+    copy_file(source, output)
+    with (
+        reporting_full_disk(output.parent, str(output)),
+        h5py.File(output, "r+") as file,
+    ):
+        write_record(file, fingerprint)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import h5py
 import numpy as np
+
+from crispyx._io.zarr_stores import is_group, readable
 
 LOOKED_AT = 100_000  # values of each matrix
 
@@ -15,7 +16,7 @@ def counts_elsewhere(owner: Any, element: str) -> str:
 
     Parameters
     ----------
-    owner : h5py.Group, anndata.AnnData or None
+    owner : h5py.Group, zarr.Group, anndata.AnnData or None
         The data set.
     element : str
         The matrix that was given, ``"X"`` or ``"layers/NAME"``.
@@ -33,7 +34,7 @@ def counts_elsewhere(owner: Any, element: str) -> str:
 
 
 def _matrices(owner: Any) -> dict[str, Any]:
-    if isinstance(owner, h5py.Group):
+    if is_group(owner):
         names = [f"layers/{name}" for name in owner.get("layers", ())] + ["raw/X", "X"]
         return {name: owner[name] for name in names if name in owner}
     if owner is None:
@@ -46,13 +47,13 @@ def _matrices(owner: Any) -> dict[str, Any]:
 
 def _looks_like_counts(matrix: Any) -> bool:
     """Tell whether the first values are whole numbers >= 0, not all of them 0."""
-    values = matrix.get("data") if isinstance(matrix, h5py.Group) else matrix
+    values = matrix.get("data") if is_group(matrix) else matrix
     values = getattr(values, "data", values) if getattr(matrix, "format", None) else values
     if values is None or getattr(values, "ndim", 0) == 0 or values.dtype.kind not in "iuf":
         return False
     n_rows = max(1, LOOKED_AT // max(1, int(np.prod(values.shape[1:]))))
     try:
-        first = np.asarray(values[:n_rows])
+        first = np.asarray(readable(values)[:n_rows])
     except OSError:
         return False  # a damaged layer is not what the user asked about
     return bool(np.any(first > 0) and np.all(first >= 0) and np.all(first == np.floor(first)))

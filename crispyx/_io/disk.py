@@ -13,14 +13,23 @@ from crispyx.errors import DiskSpaceError
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
+def is_full_disk(error: Exception) -> bool:
+    """Tell whether an error is that of a full disk, a quota, or a limit of file sizes.
+
+    HDF5 reports them as OSError while writing and as RuntimeError while closing, both with the
+    error number in the text only.
+    """
+    number = getattr(error, "errno", None)
+    return number in FULL or any(f"errno = {code}," in str(error) for code in FULL)
+
+
 @contextmanager
 def reporting_full_disk(
     folder: Path, what: str, left: str = "nothing is left of it"
 ) -> Iterator[None]:
     """Turn the errors of a full disk into one that says what was written where.
 
-    HDF5 reports them as OSError while writing and as RuntimeError while closing, both with the
-    error number in the text only. ``left`` says what has become of the work so far.
+    ``left`` says what has become of the work so far.
 
     Raises
     ------
@@ -32,8 +41,7 @@ def reporting_full_disk(
     except DiskSpaceError:
         raise
     except (OSError, RuntimeError) as error:
-        number = getattr(error, "errno", None)
-        if number not in FULL and not any(f"errno = {code}," in str(error) for code in FULL):
+        if not is_full_disk(error):
             raise
         free = shutil.disk_usage(folder).free
         raise DiskSpaceError(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crispyx._io.damage import read_stored
 from crispyx._io.source import open_file
 from crispyx._io.zarr_stores import is_zarr_store, open_store, require_file
 from crispyx.errors import InputError
@@ -59,10 +60,8 @@ def read_table(path: Path, axis: str) -> Any:
 
 def read_element(path: Path, name: str) -> Any:
     """Return one element, such as ``"uns/rank_genes_groups"``, as anndata reads it."""
-    from anndata.io import read_elem
-
     with _opened(path) as group:
-        return read_elem(group[name])
+        return read_stored(group[name])
 
 
 def element_names(path: Path, slot: str) -> list[str]:

@@ -7,6 +7,7 @@ matrix. Any richer element goes through ``anndata.io.write_elem``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import h5py
@@ -123,3 +124,12 @@ def write_pointers(node: h5py.Group, indptr: np.ndarray) -> None:
     """Write the pointers (n_major + 1,) int64 of a compressed matrix, as int32 where they fit."""
     fits = max(int(indptr[-1]), *node.attrs["shape"]) < 2**31
     node.create_dataset("indptr", data=indptr.astype(np.int32 if fits else np.int64))
+
+
+def nullable_strings() -> AbstractContextManager[Any]:
+    """Let anndata write the nullable text columns that it has read."""
+    import anndata
+
+    if hasattr(anndata.settings, "allow_write_nullable_strings"):
+        return anndata.settings.override(allow_write_nullable_strings=True)
+    return nullcontext()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import h5py
 import numpy as np
 
-from crispyx._io.annotations import Annotations
+from crispyx._io.annotations import Annotations, file_annotations
 from crispyx._io.counts_elsewhere import counts_elsewhere
+from crispyx._io.damage import read_stored
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.tenx import tenx_folder_files
-from crispyx._io.zarr_stores import is_zarr_store
+from crispyx._io.zarr_stores import is_group, is_zarr_store
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels import normalize as normalize_kernel
 from crispyx._kernels.layout import CompressedBlock
@@ -128,7 +129,7 @@ class MatrixSource:
     path: Path | None
     element: str
     columns: np.ndarray | None = None
-    # Where the other slots are: the group of a file, an AnnData, or nowhere (10x has none).
+    # Where the other slots are: the group of a file or store, an AnnData, or nowhere (10x).
     _owner: Any = field(default=None, repr=False)
     _file: h5py.File | None = field(default=None, repr=False)
     parts: tuple[MatrixSource, ...] = ()
@@ -180,22 +181,18 @@ class MatrixSource:
         """Return one entry of obsm, uns or another mapping, read whole; None when absent."""
         if self._owner is None:
             return None
-        if not isinstance(self._owner, h5py.Group):
+        if not is_group(self._owner):
             return getattr(self._owner, name).get(key)
         if f"{name}/{key}" not in self._owner:
             return None
-        from anndata.io import read_elem
-
-        return read_elem(self._owner[f"{name}/{key}"])
+        return read_stored(self._owner[f"{name}/{key}"])
 
     def table(self, axis: str) -> pd.DataFrame:
         """Return obs or var of the cells and genes there are, read whole."""
         import pandas as pd
 
-        if isinstance(self._owner, h5py.Group):
-            from anndata.io import read_elem
-
-            table = read_elem(self._owner[axis])
+        if is_group(self._owner):
+            table = self.whole_table(axis)
             if axis == "obs" or self.columns is None:
                 return table
             return table.iloc[np.flatnonzero(self.columns)]
@@ -204,6 +201,21 @@ class MatrixSource:
         held: Annotations = getattr(self, axis)
         columns = {name: held.column(name) for name in held.columns}
         return pd.DataFrame(columns, index=pd.Index(held.index))
+
+    def whole_table(self, axis: str) -> pd.DataFrame:
+        """Return obs or var of the file or store as it is, tables of any version of anndata."""
+        import pandas as pd
+
+        table = read_stored(self._owner[axis])
+        if isinstance(table, pd.DataFrame):
+            return table
+        held = file_annotations(self._owner, axis, self.where)  # records, before anndata 0.7
+        columns = {name: held.column(name) for name in held.columns}
+        # Text may be missing, which has an encoding as a category only.
+        text = {
+            n: pd.Categorical(values) for n, values in columns.items() if values.dtype == object
+        }
+        return pd.DataFrame(columns | text, index=pd.Index(held.index))
 
     def as_anndata(self) -> anndata.AnnData:
         """Return obs and var as an AnnData without a matrix."""
@@ -349,6 +361,6 @@ class MatrixSource:
     def counts_elsewhere(self) -> str:
         """Return where else in the data set counts stand, as the end of a sentence, or nothing."""
         element = self.element.partition(", ")[0]
-        if isinstance(self._owner, h5py.Group):  # the modality is part of the name
+        if is_group(self._owner):  # the modality is part of the name
             element = element.removeprefix(f"{self._owner.name.strip('/')}/")
         return counts_elsewhere(self._owner, element)

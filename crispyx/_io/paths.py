@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from crispyx._io.store_form import store_form
+from crispyx._io.zarr_stores import is_address, is_store_name, is_zarr_store
 from crispyx.errors import DiskSpaceError, InputError, InputTypeError, MissingFileError
 
 
@@ -32,6 +34,11 @@ def resolve_data_path(data: Any, *, require_exists: bool = True) -> Path:
     FileNotFoundError
         The path does not exist and ``require_exists`` is True.
     """
+    if is_address(data):
+        raise InputError(
+            f"{data!r} is an address, from which matrices are read; this needs a file: copy it to "
+            "this machine"
+        )
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
     elif isinstance(getattr(data, "path", None), Path):
@@ -155,25 +162,48 @@ def standardized_name(input_path: Path, output_dir: Path) -> Path:
     return output_dir / ".cache" / f"standardized_{input_path.stem}.h5ad"
 
 
-def check_output_name(output: Path, inputs: tuple[Path, ...] = ()) -> None:
+def check_output_name(output: Path, inputs: tuple[Path, ...] = (), *, store: bool = False) -> None:
     """Raise when ``output`` is one of the inputs or a folder, which nothing may replace.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+        Final file.
+    inputs : tuple of pathlib.Path
+        What is read.
+    store : bool
+        It may be a zarr store.
 
     Raises
     ------
     InputError
         Names the output and what it is.
     """
+    if output.parts and len(output.parts[0]) > 2 and output.parts[0].endswith(":"):
+        raise InputError(
+            f"the output {str(output)!r} is an address, to which nothing is written; give a folder "
+            "of this machine, and copy what was written"
+        )
     for path in inputs:
         if output.exists() and path.exists() and os.path.samefile(output, path):
             raise InputError(f"the output {str(output)!r} is the input itself; give another name")
-    if output.is_dir():
+    if is_store_name(output) and not store:
+        raise InputError(
+            f"the output {str(output)!r} is named like a zarr store; this is written as an .h5ad "
+            "file: give a name that ends in .h5ad"
+        )
+    if is_store_name(output) and output.is_file():
+        raise InputError(f"the output {str(output)!r} is a file, not a zarr store; remove it first")
+    if output.is_dir() and not (store and is_store_name(output) and is_zarr_store(output)):
         raise InputError(f"the output {str(output)!r} is a folder; give a file name")
 
 
-def prepare_output(output: Path, inputs: tuple[Path, ...] = (), needed_bytes: int = 0) -> Path:
+def prepare_output(
+    output: Path, inputs: tuple[Path, ...] = (), needed_bytes: int = 0, *, store: bool = False
+) -> Path:
     """Check, before work starts, that ``output`` can be written; return it.
 
-    Its folder is created.
+    Its folder is created. Where ``store`` allows it, the output may be a zarr store.
 
     Raises
     ------
@@ -184,7 +214,10 @@ def prepare_output(output: Path, inputs: tuple[Path, ...] = (), needed_bytes: in
     DiskSpaceError
         Less than ``needed_bytes`` are free.
     """
-    check_output_name(output, inputs)
+    check_output_name(output, inputs, store=store)
+    if is_store_name(output):
+        store_form()
+        needed_bytes *= 2  # a file first, which becomes the store
     folder = output.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

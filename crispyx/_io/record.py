@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from crispyx._io.encode import write_value
+from crispyx._io.zarr_stores import is_zarr_store, open_store, readable
 from crispyx._run.fingerprint import to_json
 
 NAME = "crispyx"
@@ -27,8 +28,12 @@ def write_record(file: h5py.File, fingerprint: Mapping[str, Any]) -> None:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return the identity a file carries; None when it is unreadable or no result of crispyx."""
     try:
-        with h5py.File(path, "r") as file:
-            record = json.loads(file[f"uns/{NAME}/fingerprint"].asstr()[()])
+        if is_zarr_store(path):
+            text = readable(open_store(path)[f"uns/{NAME}/fingerprint"])[()].item()
+        else:
+            with h5py.File(path, "r") as file:
+                text = file[f"uns/{NAME}/fingerprint"].asstr()[()]
+        record = json.loads(text)
     except (OSError, KeyError, ValueError, AttributeError, TypeError):
         return None
     known = isinstance(record, dict) and isinstance(record.get("input"), dict)

@@ -8,14 +8,21 @@ from typing import Any
 import h5py
 import numpy as np
 
-from crispyx._io.compressed import CompressedStorage
-from crispyx._io.encode import create_array
+from crispyx._io.damage import read_stored, require_lengths
+from crispyx._io.encode import create_array, nullable_strings
 from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.rearranged import Rearranged
 from crispyx._io.record import write_record
-from crispyx._io.source import MatrixSource, sparse_form
-from crispyx._io.subset import nullable_strings
-from crispyx._io.writer import copy_slots, write_compressed, write_slots, write_uns
+from crispyx._io.source import MatrixSource, open_matrix
+from crispyx._io.writer import (
+    copy_slot,
+    copy_slots,
+    modernize,
+    write_compressed,
+    write_slots,
+    write_uns,
+)
+from crispyx._io.zarr_stores import is_array, is_group, readable
 
 BY_CELL = ("obs", "obsm", "obsp", "layers", "raw")
 
@@ -47,19 +54,22 @@ def fill_sorted(
         Identity of the result.
     """
     import anndata
-    from anndata.io import read_elem, write_elem
+    from anndata.io import write_elem
 
     owner = source._owner
-    if not isinstance(owner, h5py.File):
+    if not is_group(owner):
         with anndata.settings.override(remove_unused_categories=False):
             write_slots(owner[order], target)
     else:
         copy_slots(owner, target, leave_out=BY_CELL)
+        modernize(target, source, ("var",))
         with nullable_strings():
-            write_elem(target, "obs", read_elem(owner["obs"]).iloc[order])
+            write_elem(target, "obs", source.whole_table("obs").iloc[order])
         for slot in ("obsm", "obsp"):
             for name in owner.get(slot, ()):
-                value = _reordered(read_elem(owner[slot][name]), order)
+                n_axes = 2 if slot == "obsp" else 1
+                held = read_stored(owner[slot][name], (len(order),) * n_axes)
+                value = _reordered(held, order)
                 write_elem(target[slot], name, value[:, order] if slot == "obsp" else value)
         for name in owner.get("layers", ()):
             where = f"{source.path} [layers/{name}]"
@@ -99,9 +109,7 @@ def _reordered(value: Any, order: np.ndarray) -> Any:
     return value[order] if not hasattr(value, "iloc") else value.iloc[order]
 
 
-def _write_raw(
-    source: h5py.Group, target: h5py.File, order: np.ndarray, budget: int, where: str
-) -> None:
+def _write_raw(source: Any, target: h5py.File, order: np.ndarray, budget: int, where: str) -> None:
     raw = target.create_group("raw")
     for key, value in source.attrs.items():
         raw.attrs[key] = value
@@ -109,35 +117,29 @@ def _write_raw(
         if name == "X":
             _write_matrix(source["X"], raw, "X", order, budget, where)
         else:
-            source.copy(name, raw)
+            copy_slot(source, raw, name)
 
 
 def _write_matrix(
-    node: h5py.Group | h5py.Dataset,
+    node: Any,
     parent: h5py.Group,
     name: str,
     order: np.ndarray,
     budget: int,
     where: str,
 ) -> None:
-    if isinstance(node, h5py.Dataset):
+    if is_array(node):
+        require_lengths(node, node.shape, (len(order),))
         target = create_array(parent, name, node.shape, node.dtype)
-        write_sorted_dense(node, target, order, budget)
+        write_sorted_dense(readable(node), target, order, budget)
         return
     if "indptr" not in node:
-        from anndata.io import read_elem, write_elem
+        from anndata.io import write_elem
 
-        write_elem(parent, name, _reordered(read_elem(node), order))
+        write_elem(parent, name, _reordered(read_stored(node, (len(order),)), order))
         return
-    layout, shape = sparse_form(node, where)
-    storage = CompressedStorage(
-        node["data"],
-        node["indices"],
-        node["indptr"],
-        *(shape[::-1] if layout == "csc" else shape),
-        where,
-        layout,
-    )
+    storage, layout, shape = open_matrix(node, where)
+    require_lengths(node, shape, (len(order),))
     matrix = Rearranged(
         storage,
         turned=layout == "csc",

@@ -14,7 +14,7 @@ import numpy as np
 from crispyx._io.annotations import FrameAnnotations, file_annotations
 from crispyx._io.columns import ChosenAnnotations, choose_columns, columns_of_kind
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.damage import reading_structure
+from crispyx._io.damage import read_stored, reading_structure
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
 from crispyx._io.journal import recover
@@ -36,11 +36,12 @@ from crispyx._io.tenx import (
     read_tenx_folder,
 )
 from crispyx._io.zarr_stores import (
-    StoredAnnData,
-    ZarrArray,
+    is_address,
     is_array,
+    is_group,
     is_zarr_store,
     open_store,
+    readable,
     require_file,
 )
 from crispyx.errors import InputError
@@ -89,6 +90,9 @@ def open_source(
     if not isinstance(data, (str, os.PathLike)) and getattr(data, "isbacked", None) is False:
         _require_no_modality(modality, "an AnnData")
         return _from_memory(data, layer, element, feature_type)
+    if is_address(data):
+        _require_no_modality(modality, data)
+        return _from_zarr(data, element, feature_type)
     if isinstance(data, (str, os.PathLike)):
         modality = modality or split_modality(Path(data).expanduser())[1]
     path = resolve_data_path(data)
@@ -128,6 +132,36 @@ def modality_kinds(data: Any) -> tuple[dict[str, set[str]], str]:
         return {}, str(path)
     with open_file(path) as file, reading_structure(str(path)):
         return kinds_in_file(file, path) if is_mudata_file(file) else {}, str(path)
+
+
+def open_kinds(data: Any) -> dict[str, MatrixSource]:
+    """Open a 10x matrix as one matrix for each kind of features; mtx files are read once.
+
+    Raises
+    ------
+    InputError
+        Neither a 10x file nor a 10x folder, or a damaged one.
+    """
+    path = resolve_data_path(data)
+    folder = find_tenx_folder(path)
+    if folder is not None:
+        matrix, file = read_tenx_folder(folder), None
+    else:
+        file = open_file(path)
+        try:
+            with reading_structure(str(path)):
+                if not is_tenx_file(file):
+                    raise InputError(f"{str(path)!r} is no feature-barcode matrix of 10x")
+                matrix = open_tenx_file(file, path)
+        except BaseException:
+            file.close()
+            raise
+    held = path if folder is None else folder
+    named = "feature_types" in matrix.features
+    return {
+        kind: _from_tenx(matrix, held, None, kind if named else None, file)
+        for kind in matrix.kinds()
+    }
 
 
 def is_h5ad(path: Path) -> bool:
@@ -202,19 +236,19 @@ def _from_group(
     load_filters(node)
     element = f"{inside}/{element}" if inside else element
     obs, var = (file_annotations(group, axis, held) for axis in ("obs", "var"))
-    storage, layout, shape = _storage(node, f"{path} [{element}]")
+    storage, layout, shape = open_matrix(node, f"{path} [{element}]")
     source = MatrixSource(storage, layout, shape, obs, var, path, element, None, group, group.file)
     return _of_kind(source, feature_type)
 
 
-def _from_zarr(path: Path, element: str, feature_type: str | None) -> MatrixSource:
+def _from_zarr(path: Path | str, element: str, feature_type: str | None) -> MatrixSource:
     group = open_store(path)
-    _require_elements(group, element, str(path))
-    storage, layout, shape = _storage(group[element], f"{path} [{element}]")
-    owner = StoredAnnData(group)
-    obs = FrameAnnotations(owner.obs, "obs", str(path))
-    var = FrameAnnotations(owner.var, "var", str(path))
-    source = MatrixSource(storage, layout, shape, obs, var, path, element, None, owner)
+    with reading_structure(str(path)):
+        _require_elements(group, element, str(path))
+        storage, layout, shape = open_matrix(group[element], f"{path} [{element}]")
+        obs, var = (FrameAnnotations(read_stored(group[a]), a, str(path)) for a in ("obs", "var"))
+    held = None if is_address(path) else Path(path)
+    source = MatrixSource(storage, layout, shape, obs, var, held, element, None, group)
     return _of_kind(source, feature_type)
 
 
@@ -232,16 +266,15 @@ def _require_elements(group: Any, element: str, held: str) -> None:
         )
 
 
-def _storage(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]]:
-    """Return a matrix of a file or store, its layout and its shape."""
-    wrapped = (lambda part: part) if isinstance(node, h5py.HLObject) else ZarrArray
+def open_matrix(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]]:
+    """Return a matrix of a file or store without reading it, its layout and its shape."""
     if is_array(node):
         if node.ndim != 2:
             raise InputError(f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2")
         shape = (int(node.shape[0]), int(node.shape[1]))
-        return DenseStorage(wrapped(node), where), "dense", shape
+        return DenseStorage(readable(node), where), "dense", shape
     layout, shape = sparse_form(node, where)
-    values, indices, indptr = (wrapped(node[name]) for name in ("data", "indices", "indptr"))
+    values, indices, indptr = (readable(node[name]) for name in ("data", "indices", "indptr"))
     axes = shape if layout == "csr" else shape[::-1]
     return CompressedStorage(values, indices, indptr, *axes, where, layout), layout, shape
 
@@ -286,7 +319,7 @@ def _from_tenx(
     return source
 
 
-def sparse_form(node: h5py.Group, where: str) -> tuple[Layout, tuple[int, int]]:
+def sparse_form(node: Any, where: str) -> tuple[Layout, tuple[int, int]]:
     encoding = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
     kind = str(encoding).removesuffix("_matrix")
     if kind not in ("csr", "csc"):
@@ -317,9 +350,13 @@ def _from_memory(
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     form = getattr(matrix, "format", None)
     layout: Layout
-    if form in ("csr", "csc"):
+    storage: Storage
+    on_disk = getattr(matrix, "group", matrix)  # of an AnnData whose X stays in a file or store
+    if is_group(on_disk) or (is_array(on_disk) and hasattr(on_disk, "attrs")):
+        storage, layout, shape = open_matrix(on_disk, where)
+    elif form in ("csr", "csc"):
         layout = form
-        storage: Storage = CompressedStorage(
+        storage = CompressedStorage(
             matrix.data,
             matrix.indices,
             matrix.indptr,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,14 @@ import h5py
 import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.encode import create_array
+from crispyx._io.damage import read_stored, reading_structure, require_lengths
+from crispyx._io.encode import create_array, nullable_strings
 from crispyx._io.matrix import READ_VALUES, MatrixSource
 from crispyx._io.placed import MatrixForm
 from crispyx._io.record import write_record
-from crispyx._io.source import sparse_form
-from crispyx._io.writer import write_compressed
+from crispyx._io.source import open_matrix, sparse_form
+from crispyx._io.writer import copy_slot, write_compressed
+from crispyx._io.zarr_stores import is_array, is_group, readable
 from crispyx._kernels import expression_counts as kernel
 from crispyx._kernels.layout import CompressedBlock
 
@@ -147,9 +148,9 @@ def fill_subset(
 def cut_slots(target: h5py.File, source: MatrixSource, subset: Subset) -> None:
     """Write the kept part of every slot but X; see :func:`fill_subset`."""
     with nullable_strings():
-        if isinstance(source._owner, h5py.Group):
+        if is_group(source._owner):
             kept = subset.among(source)
-            _file_slots(source._owner, target, kept, str(source.path))
+            _file_slots(source, target, kept)
         else:
             _memory_slots(source._owner or source.as_anndata(), target, subset)
 
@@ -164,28 +165,33 @@ def bytes_of(source: MatrixSource, subset: Subset, form: MatrixForm) -> int:
 
 def slot_bytes(source: MatrixSource) -> int:
     """Return the bytes, uncompressed, of everything in a file but X; 0 for an AnnData in memory."""
-    sizes: list[int] = []
-
-    def add(name: str, node: h5py.HLObject) -> None:
-        if isinstance(node, h5py.Dataset) and name.split("/")[0] != "X":
-            sizes.append(node.nbytes or 0)
-
-    if isinstance(source._owner, h5py.Group):
-        source._owner.visititems(add)
-    return sum(sizes)
+    owner = source._owner
+    if not is_group(owner):
+        return 0
+    with reading_structure(str(source.path or source.where)):
+        return sum(_bytes(owner[name]) for name in owner if name != "X")
 
 
-def _file_slots(source: h5py.Group, target: h5py.File, subset: Subset, where: str) -> None:
-    from anndata.io import read_elem, write_elem
+def _bytes(node: Any) -> int:
+    if not is_array(node):
+        return sum(_bytes(node[name]) for name in node)
+    if isinstance(node, h5py.Dataset) and not node.id.get_storage_size():
+        return 0  # claimed, and never written
+    return int(np.prod(node.shape or (0,), dtype=np.int64)) * np.dtype(node.dtype).itemsize
 
+
+def _file_slots(data: MatrixSource, target: h5py.File, subset: Subset) -> None:
+    from anndata.io import write_elem
+
+    source, where = data._owner, str(data.path or data.where)
     if "uns" in source:
-        del target["uns"]
-        source.copy("uns", target)
+        copy_slot(source, target, "uns")
     for axis in ("obs", "var"):
-        _write_frame(target, axis, read_elem(source[axis]), subset)
+        _write_frame(target, axis, data.whole_table(axis), subset)
     for slot, masks in _sliced_slots(subset).items():
         for name in source.get(slot, ()):
-            write_elem(target[slot], name, _cut(read_elem(source[slot][name]), *masks))
+            value = read_stored(source[slot][name], tuple(map(len, masks)))
+            write_elem(target[slot], name, _cut(value, *masks))
     for name in source.get("layers", ()):
         _stream(source["layers"][name], target["layers"], name, subset, f"{where} [layers/{name}]")
     if "raw" in source:
@@ -238,53 +244,48 @@ def _write_frame(target: h5py.File, axis: str, frame: pd.DataFrame, subset: Subs
 
 def _drop_colors(uns: h5py.Group, name: str, used: np.ndarray) -> None:
     """Keep scanpy's list of colors as long as the list of categories it belongs to."""
-    from anndata.io import read_elem, write_elem
+    from anndata.io import write_elem
 
     if name in uns and isinstance(uns[name], h5py.Dataset) and uns[name].shape == used.shape:
-        colors = np.asarray(read_elem(uns[name]))
+        colors = np.asarray(read_stored(uns[name]))
         del uns[name]
         write_elem(uns, name, colors[used])
 
 
-def _raw(source: h5py.Group, target: h5py.File, subset: Subset, where: str) -> None:
+def _raw(source: Any, target: h5py.File, subset: Subset, where: str) -> None:
     raw = target.create_group("raw")
     for key, value in source.attrs.items():
         raw.attrs[key] = value
     for name in source:
         if name != "X":
-            source.copy(name, raw)
+            copy_slot(source, raw, name)
     if "X" in source:
         n_genes = _n_columns(source["X"])
         cells_only = Subset(subset.cells, np.ones(n_genes, dtype=bool))
         _stream(source["X"], raw, "X", cells_only, f"{where} [raw/X]")
 
 
-def _n_columns(node: h5py.Group | h5py.Dataset) -> int:
-    if isinstance(node, h5py.Dataset):
-        return int(node.shape[1])
+def _n_columns(node: Any) -> int:
+    if is_array(node):
+        return int(node.shape[1]) if node.ndim == 2 else 0
     return sparse_form(node, node.name)[1][1]
 
 
-def _stream(
-    node: h5py.Group | h5py.Dataset, parent: h5py.Group, name: str, subset: Subset, where: str
-) -> None:
+def _stream(node: Any, parent: h5py.Group, name: str, subset: Subset, where: str) -> None:
     """Copy the kept part of a cells x genes matrix of any layout, in its own type."""
-    if isinstance(node, h5py.Dataset):
-        _stream_dense(node, parent, name, subset)
+    lengths = len(subset.cells), len(subset.genes)
+    if is_array(node):
+        require_lengths(node, node.shape, lengths)
+        _stream_dense(readable(node), parent, name, subset)
         return
     if "indptr" not in node:
-        from anndata.io import read_elem, write_elem
+        from anndata.io import write_elem
 
-        write_elem(parent, name, _cut(read_elem(node), subset.cells, subset.genes))
+        write_elem(parent, name, _cut(read_stored(node, lengths), subset.cells, subset.genes))
         return
-    layout, shape = sparse_form(node, where)
-    storage = CompressedStorage(
-        node["data"],
-        node["indices"],
-        node["indptr"],
-        *(shape[::-1] if layout == "csc" else shape),
-        where,
-    )
+    storage, layout, shape = open_matrix(node, where)
+    require_lengths(node, shape, lengths)
+    assert isinstance(storage, CompressedStorage)  # a group
 
     def blocks() -> Iterator[CompressedBlock]:
         return storage.blocks(0, storage.n_major, max_values=READ_VALUES, max_major=MAX_MAJOR)
@@ -305,7 +306,7 @@ def _stream(
     )
 
 
-def _stream_dense(node: h5py.Dataset, parent: h5py.Group, name: str, subset: Subset) -> None:
+def _stream_dense(node: Any, parent: h5py.Group, name: str, subset: Subset) -> None:
     target = create_array(parent, name, subset.shape, node.dtype)
     step = max(1, READ_VALUES // max(1, node.shape[1]))
     at = 0
@@ -315,12 +316,3 @@ def _stream_dense(node: h5py.Dataset, parent: h5py.Group, name: str, subset: Sub
             rows = node[start : start + step][use][:, subset.genes]
             target[at : at + len(rows)] = rows
             at += len(rows)
-
-
-def nullable_strings() -> AbstractContextManager[Any]:
-    """Let anndata write the nullable text columns that it has read."""
-    import anndata
-
-    if hasattr(anndata.settings, "allow_write_nullable_strings"):
-        return anndata.settings.override(allow_write_nullable_strings=True)
-    return nullcontext()

@@ -24,6 +24,7 @@ from crispyx._run.budget import require, working_memory
 from crispyx.errors import InputError
 
 GENE_FEATURES = "Gene Expression"
+GUIDE_FEATURES = "CRISPR Guide Capture"
 PARTS = ("barcodes", "data", "indices", "indptr", "shape")
 # What var calls the fields of a feature; the same names as in scanpy.
 FIELDS = {"id": "gene_ids", "name": "gene_symbols", "feature_type": "feature_types"}
@@ -65,6 +66,11 @@ class TenxMatrix:
         if kinds is None or GENE_FEATURES not in kinds:
             return None
         return GENE_FEATURES
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of features there are; a matrix that names none holds genes."""
+        kinds = self.features.get("feature_types")
+        return [GENE_FEATURES] if kinds is None else list(dict.fromkeys(map(str, kinds)))
 
     def obs(self) -> ArrayAnnotations:
         """Return the cells."""

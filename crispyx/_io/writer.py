@@ -10,10 +10,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from crispyx._io.atomic import atomic_path, commit
+from crispyx._io.atomic import atomic_path
+from crispyx._io.damage import name_of, reading_structure
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.encode import create_compressed, start_file, write_pointers, write_value
+from crispyx._io.matrix import MatrixSource
+from crispyx._io.stores import publish
 from crispyx._io.tables import TABLES
+from crispyx._io.transcribe import copy_element
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError
 
@@ -24,6 +28,8 @@ SLOTS = ("obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns", "raw")
 def new_h5ad(output: Path) -> Iterator[h5py.File]:
     """Yield an empty AnnData file that appears as ``output`` when the block ends without error.
 
+    Under a name that ends in ``.zarr`` it appears as a zarr store.
+
     Raises
     ------
     DiskSpaceError
@@ -31,7 +37,7 @@ def new_h5ad(output: Path) -> Iterator[h5py.File]:
     """
     with (
         reporting_full_disk(output.parent, str(output)),
-        atomic_path(output) as work,
+        atomic_path(output, publish) as work,
         h5py.File(work, "w") as file,
     ):
         start_file(file)
@@ -56,17 +62,36 @@ def completed_h5ad(work: Path, output: Path) -> Iterator[h5py.File]:
             start_file(file)
             yield file
             del file[TABLES]
-        commit(work, output)
+        publish(work, output)
 
 
-def copy_slots(source: h5py.Group, target: h5py.File, leave_out: Iterable[str] = ()) -> None:
-    """Copy every slot of an AnnData file but X and ``leave_out``, bytes as they are."""
+def copy_slots(source: Any, target: h5py.File, leave_out: Iterable[str] = ()) -> None:
+    """Copy every slot of an AnnData file or store but X and ``leave_out``, values as they are."""
     for slot in SLOTS:
         if slot in source and slot not in leave_out:
-            if slot in target:
-                del target[slot]
+            copy_slot(source, target, slot)
+
+
+def modernize(target: h5py.File, source: MatrixSource, axes: Iterable[str]) -> None:
+    """Write copied tables of records, as anndata before 0.7 had, as tables of today."""
+    for axis in axes:
+        if isinstance(target[axis], h5py.Dataset):
+            from anndata.io import write_elem
+
+            del target[axis]
+            write_elem(target, axis, source.whole_table(axis))
+
+
+def copy_slot(source: Any, target: h5py.Group, name: str) -> None:
+    """Copy an element of a file, byte for byte, or of a store; it replaces one of that name."""
+    if name in target:
+        del target[name]
+    if isinstance(source, h5py.Group):
+        with reading_structure(name_of(source[name])):
             # Old files keep categories in a group that columns refer to.
-            source.copy(slot, target, expand_refs=True)
+            source.copy(name, target, expand_refs=True)
+    else:
+        copy_element(source[name], target, name)
 
 
 def write_slot(target: h5py.File, slot: str, name: str, value: Any) -> None:

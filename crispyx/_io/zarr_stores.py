@@ -1,30 +1,52 @@
 """AnnData in zarr stores (format 2 and 3, sharded or not), opened for reading.
 
-The matrix is read block by block; tables are read when they are asked for, and other slots when
-they are written elsewhere.
+A store is a folder, or what an address such as ``s3://bucket/screen.zarr`` names (fsspec).
 """
 
 from __future__ import annotations
 
-from functools import cached_property
+import json
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crispyx._io.damage import read_stored, reading_structure
 from crispyx.errors import InputError
 
 if TYPE_CHECKING:
     import anndata
-    import pandas as pd
 
 MARKS = ("zarr.json", ".zgroup")
-SLOTS = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp", "layers")
+# What zarr and its codecs raise where a chunk or its metadata are damaged.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    SystemError,
+)
+# Anything that goes wrong while metadata are taken apart.
+UNOPENED = (*UNREADABLE, OSError, json.JSONDecodeError)
+
+
+def is_store_name(path: Path) -> bool:
+    """Tell whether a name is that of a zarr store."""
+    return path.suffix == ".zarr"
 
 
 def is_zarr_store(path: Path) -> bool:
     """Tell whether a path is the folder of a zarr group."""
     return path.is_dir() and any((path / name).is_file() for name in MARKS)
+
+
+def is_address(data: Any) -> bool:
+    """Tell an address such as ``s3://bucket/screen.zarr`` from a path."""
+    return isinstance(data, str) and "://" in data
 
 
 def require_file(path: Path) -> None:
@@ -37,39 +59,74 @@ def require_file(path: Path) -> None:
     """
     if is_zarr_store(path):
         raise InputError(
-            f"{str(path)!r} is a zarr store, from which matrices and tables are read; this needs "
-            "an .h5ad file: write one with cx.pp.convert_to_csr or cx.pp.convert_to_csc"
+            f"{str(path)!r} is a zarr store; this needs an .h5ad file: write one with "
+            "cx.pp.convert_to_csr or cx.pp.convert_to_csc"
         )
 
 
-def open_store(path: Path) -> Any:
-    """Open the group of a store for reading.
+def import_zarr(what: str) -> ModuleType:
+    """Return the package that reads and writes stores.
 
     Raises
     ------
     ImportError
-        zarr is not installed; the message says how to install it.
-    InputError
-        The metadata of the store are damaged.
+        It is not installed; the message says how to install it.
     """
     try:
         import zarr
     except ImportError as error:
         raise ImportError(
-            f"{str(path)!r} is a zarr store, and zarr is not installed: "
+            f"{what} is a zarr store, and zarr is not installed: "
             'pip install "crispyx[zarr]" (in a source tree: pip install ".[zarr]")'
         ) from error
+    return zarr  # type: ignore[no-any-return]
+
+
+def open_store(path: Path | str) -> Any:
+    """Open the group of a store for reading; a text is taken as an address.
+
+    Raises
+    ------
+    ImportError
+        zarr or fsspec is not installed; the message says how to install it.
+    InputError
+        There is no store, or its metadata are damaged.
+    """
+    zarr = import_zarr(repr(str(path)))
+    if is_address(path):
+        _require_fsspec(str(path))
     try:
         return zarr.open_group(str(path), mode="r")
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+    except UNOPENED as error:
         raise InputError(
-            f"{str(path)!r} cannot be opened as a zarr store ({error}); copy it again"
+            f"{str(path)!r} cannot be opened as a zarr store ({type(error).__name__}: {error}); "
+            "copy it again, or check the address"
         ) from error
+
+
+def _require_fsspec(address: str) -> None:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise ImportError(
+            f"{address!r} is an address, and fsspec is not installed: "
+            'pip install "crispyx[zarr]" (in a source tree: pip install ".[zarr]")'
+        ) from error
+    protocol = address.partition("://")[0]
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{address!r} cannot be opened: {error}") from error
 
 
 def is_array(node: Any) -> bool:
     """Tell an array from a group."""
     return hasattr(node, "dtype")
+
+
+def is_group(owner: Any) -> bool:
+    """Tell the group of a file or store from an AnnData."""
+    return hasattr(owner, "attrs") and not is_array(owner)
 
 
 class ZarrArray:
@@ -85,46 +142,36 @@ class ZarrArray:
     def __getitem__(self, key: Any) -> np.ndarray:
         try:
             return np.asarray(self._array[key])
-        except (ValueError, TypeError, RuntimeError, KeyError) as error:
+        except UNREADABLE as error:
             raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-class StoredAnnData:
-    """The slots of a store beside X, as attributes of an AnnData; each is read when asked for."""
+def readable(array: Any) -> Any:
+    """Return an array of a file as it is, one of a store as a :class:`ZarrArray`."""
+    return ZarrArray(array) if type(array).__module__.startswith("zarr") else array
 
-    def __init__(self, group: Any) -> None:
-        self._group = group
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in SLOTS:
-            raise AttributeError(name)
-        value = self._read(name) if name in self._group else {}
-        self.__dict__[name] = value  # not read again
-        return value
+def open_anndata(path: Path) -> anndata.AnnData:
+    """Return the AnnData of a store: X and layers stay in it, everything else is read.
 
-    @cached_property
-    def raw(self) -> Any:
-        """``raw`` of the whole, or None."""
-        return self._whole.raw if "raw" in self._group else None
+    Raises
+    ------
+    InputError
+        A damaged store.
+    """
+    import anndata
+    from anndata.io import sparse_dataset
 
-    def strings_to_categoricals(self, frame: pd.DataFrame) -> None:
-        """Turn columns of text into categories, as an AnnData does."""
-        import anndata
+    def lazy(node: Any) -> Any:
+        if is_array(node):
+            return node
+        sparse = "indptr" in node
+        return sparse_dataset(node) if sparse else read_stored(node)
 
-        anndata.AnnData(obs=frame[[]]).strings_to_categoricals(frame)
-
-    def __getitem__(self, key: Any) -> anndata.AnnData:
-        return self._whole[key]
-
-    @cached_property
-    def _whole(self) -> anndata.AnnData:
-        import anndata
-
-        slots = {name: getattr(self, name) for name in SLOTS if name in self._group}
-        raw = self._read("raw") if "raw" in self._group else None
-        return anndata.AnnData(**slots, raw=raw)
-
-    def _read(self, name: str) -> Any:
-        from anndata.io import read_elem
-
-        return read_elem(self._group[name])
+    group = open_store(path)
+    with reading_structure(str(path)):
+        small = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp", "raw")
+        slots = {name: read_stored(group[name]) for name in small if name in group}
+        if "layers" in group:
+            slots["layers"] = {name: lazy(group["layers"][name]) for name in group["layers"]}
+        return anndata.AnnData(X=lazy(group["X"]) if "X" in group else None, **slots)

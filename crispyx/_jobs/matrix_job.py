@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from crispyx._io.atomic import commit
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.paths import work_path
 from crispyx._io.placed import MatrixFile, MatrixForm
+from crispyx._io.stores import publish
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.lock import writer_lock
@@ -26,7 +26,7 @@ def write_matrix_file(
     *,
     resume: bool,
 ) -> None:
-    """Write an h5ad file that appears under its name when complete.
+    """Write an h5ad file, or a zarr store, that appears under its name when complete.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def write_matrix_file(
             finally:
                 file.close()
             checkpoint.require_same_input()
-            commit(work, output)
+            publish(work, output)
         except KeyboardInterrupt:
             raise
         except BaseException:

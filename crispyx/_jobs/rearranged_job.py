@@ -77,7 +77,7 @@ def write_rearranged(
     else:
         needed = matrix.n_values * (matrix.dtype.itemsize + 4) + 8 * matrix.n_vectors
     inputs = source.paths
-    prepare_output(output, inputs, needed + slot_bytes(source))
+    prepare_output(output, inputs, needed + slot_bytes(source), store=True)
 
     def blocks(first: int) -> Iterator[CompressedBlock]:
         vectors = matrix.blocks(first)

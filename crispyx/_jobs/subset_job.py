@@ -48,7 +48,7 @@ def write_subset(
         Go on with an interrupted run.
     """
     inputs = source.paths
-    prepare_output(output, inputs, bytes_of(source, subset, form))
+    prepare_output(output, inputs, bytes_of(source, subset, form), store=True)
 
     def kept(first: int) -> Iterator[CompressedBlock]:
         stored = blocks(subset.major_from(source.layout, first))

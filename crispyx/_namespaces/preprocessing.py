@@ -8,11 +8,39 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     import numpy as np
 
-    from crispyx.data import AnnData
+    from crispyx.data import AnnData, TenxCounts
 
 
 class _PreprocessingNamespace:
     """Quality control and normalization (``cx.pp``)."""
+
+    def read_10x(
+        self,
+        path: str | Path,
+        output_path: str | Path | None = None,
+        *,
+        guides_path: str | Path | None = None,
+        expression_type: str = "Gene Expression",
+        guide_type: str = "CRISPR Guide Capture",
+        output_dir: str | Path | None = None,
+        data_name: str | None = None,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+    ) -> TenxCounts:
+        """Read a 10x matrix, its genes and its guides apart. See :func:`crispyx.data.read_10x`."""
+        from crispyx.data import read_10x
+
+        return read_10x(
+            path,
+            output_path,
+            guides_path=guides_path,
+            expression_type=expression_type,
+            guide_type=guide_type,
+            output_dir=output_dir,
+            data_name=data_name,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+        )
 
     def filter_cells(
         self,
@@ -95,15 +123,21 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         cache_mode: Literal["memory", "memmap", "none"] = "memmap",
+        memory_limit_gb: float | None = None,
+        output_path: str | Path | None = None,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Filter cells, perturbations and genes; write and return the filtered file.
 
-        Without ``output_dir`` the file is written beside the input. See
+        Without ``output_dir`` and ``output_path`` the file is written beside the input. See
         :func:`crispyx.qc.quality_control_summary`, which also returns the masks and counts.
         """
         from crispyx.data import resolve_data_path
         from crispyx.qc import quality_control_summary
 
+        if output_dir is None and output_path is None:
+            output_dir = resolve_data_path(data).parent
         result = quality_control_summary(
             data,
             min_genes=min_genes,
@@ -113,11 +147,15 @@ class _PreprocessingNamespace:
             control_label=control_label,
             gene_name_column=gene_name_column,
             chunk_size=chunk_size,
-            output_dir=resolve_data_path(data).parent if output_dir is None else output_dir,
+            output_dir=output_dir,
             data_name=data_name,
             cache_mode=cache_mode,
+            memory_limit_gb=memory_limit_gb,
+            output_path=output_path,
+            force=force,
+            resume=resume,
         )
-        assert result.filtered is not None  # an output folder was given
+        assert result.filtered is not None  # an output was given
         return result.filtered
 
     def normalize_total_log1p(
@@ -132,6 +170,8 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         verbose: bool = True,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Write a normalized, log-transformed copy.
 
@@ -149,6 +189,8 @@ class _PreprocessingNamespace:
             output_dir=output_dir,
             data_name=data_name,
             verbose=verbose,
+            force=force,
+            resume=resume,
         )
 
     def pca(
@@ -212,6 +254,9 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         verbose: bool = True,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Write a copy with X stored by columns.
 
@@ -226,6 +271,9 @@ class _PreprocessingNamespace:
             output_dir=output_dir,
             data_name=data_name,
             verbose=verbose,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+            resume=resume,
         )
 
     def convert_to_csr(
@@ -237,6 +285,9 @@ class _PreprocessingNamespace:
         output_dir: str | Path | None = None,
         data_name: str | None = None,
         verbose: bool = True,
+        memory_limit_gb: float | None = None,
+        force: bool = False,
+        resume: bool = False,
     ) -> AnnData:
         """Write a copy with X stored by rows.
 
@@ -251,4 +302,7 @@ class _PreprocessingNamespace:
             output_dir=output_dir,
             data_name=data_name,
             verbose=verbose,
+            memory_limit_gb=memory_limit_gb,
+            force=force,
+            resume=resume,
         )

@@ -24,6 +24,11 @@ class _PseudobulkNamespace:
         chunk_size: int = 2048,
         output_dir: str | Path | None = None,
         data_name: str | None = None,
+        layer: str | None = None,
+        output_path: str | Path | None = None,
+        memory_limit_gb: float | None = None,
+        resume: bool = False,
+        force: bool = False,
     ) -> AnnData:
         """Compute the mean log-normalized expression of every perturbation and its effect.
 
@@ -40,6 +45,11 @@ class _PseudobulkNamespace:
             chunk_size=chunk_size,
             output_dir=output_dir,
             data_name=data_name,
+            layer=layer,
+            output_path=output_path,
+            memory_limit_gb=memory_limit_gb,
+            resume=resume,
+            force=force,
         )
 
     def pseudobulk(
@@ -54,6 +64,11 @@ class _PseudobulkNamespace:
         chunk_size: int = 2048,
         output_dir: str | Path | None = None,
         data_name: str | None = None,
+        layer: str | None = None,
+        output_path: str | Path | None = None,
+        memory_limit_gb: float | None = None,
+        resume: bool = False,
+        force: bool = False,
     ) -> AnnData:
         """Compute pseudo-bulk log fold changes of every perturbation.
 
@@ -71,6 +86,11 @@ class _PseudobulkNamespace:
             chunk_size=chunk_size,
             output_dir=output_dir,
             data_name=data_name,
+            layer=layer,
+            output_path=output_path,
+            memory_limit_gb=memory_limit_gb,
+            resume=resume,
+            force=force,
         )
 
     def aggregate(self, data: Any, *, groupby: str | Sequence[str], **kwargs: Any) -> AnnData:

@@ -14,6 +14,7 @@ COMMANDS = {
     "run": ("run.command", "run", "Run a whole screen as a .toml file says, with a report."),
     "guides": ("guides", "guides", "Call the guides of every cell from guide counts."),
     "info": ("info", "info", "Say what a file holds."),
+    "read-10x": ("single", "read-10x", "Write genes and guides of a 10x matrix to files."),
     "qc": ("single", "qc", "Keep cells, perturbations and genes with enough counts."),
     "normalize": ("single", "normalize", "Scale cells to one total, take log(1 + x)."),
     "convert": ("conversion", "convert", "Write a matrix as CSR or CSC."),

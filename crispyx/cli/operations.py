@@ -30,6 +30,21 @@ def _written(value: Any, source: str, options: Given) -> dict[str, Any]:
     return {"output": str(path), **_shape(path)}
 
 
+def _tenx(value: Any, source: str, options: Given) -> dict[str, Any]:
+    return {
+        part: _written(held, source, options)
+        for part, held in value._asdict().items()
+        if held is not None
+    }
+
+
+def _tenx_line(facts: Given) -> str:
+    lines = [
+        f"{part}: {_matrix_line(facts[part])}" for part in ("expression", "guides") if part in facts
+    ]
+    return "\n".join(lines)
+
+
 def _matrix_line(facts: Given) -> str:
     return (
         f"{facts['n_cells']:,} cells x {facts['n_genes']:,} genes, {facts['layout']} "
@@ -169,6 +184,15 @@ NORMALIZE = Operation(
     "Scale every cell of FILE to one total and take log(1 + x).",
     _written,
     _matrix_line,
+)
+TENX = Operation(
+    "read-10x",
+    "crispyx.data",
+    "read_10x",
+    "Write the genes and the guides of a 10x matrix (FILE.h5 or an mtx folder) to files.",
+    _tenx,
+    _tenx_line,
+    writes_beside=True,
 )
 SORT = Operation(
     "sort",

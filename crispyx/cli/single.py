@@ -15,6 +15,7 @@ _OPERATIONS = {
     for one in (
         operations.QC,
         operations.NORMALIZE,
+        operations.TENX,
         operations.SORT,
         operations.PCA,
         operations.NEIGHBORS,

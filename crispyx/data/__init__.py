@@ -36,11 +36,13 @@ from crispyx.data.standardize import (
     standardize_dataset,
 )
 from crispyx.data.subset import write_filtered_subset
+from crispyx.data.tenx import TenxCounts, read_10x
 from crispyx.data.thresholds import calculate_adaptive_qc_thresholds
 
 __all__ = [
     "AnnData",
     "OverlapResult",
+    "TenxCounts",
     "calculate_adaptive_qc_thresholds",
     "calculate_nb_glm_chunk_size",
     "calculate_optimal_chunk_size",
@@ -65,6 +67,7 @@ __all__ = [
     "normalise_perturbation_labels",
     "normalize_total_block",
     "normalize_total_log1p",
+    "read_10x",
     "read_backed",
     "read_h5ad_ondisk",
     "resolve_control_label",

@@ -67,7 +67,7 @@ def output_of(
         output = resolve_output_path(
             source.path or "", suffix=suffix, output_dir=output_dir, data_name=data_name
         )
-    return prepare_output(output, source.paths)
+    return prepare_output(output, source.paths, store=True)
 
 
 def require_nonnegative(source: MatrixSource, summary: MatrixSummary, what: str) -> None:

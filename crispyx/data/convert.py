@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from crispyx._io.copies import fill_copy
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
-from crispyx._io.source import open_source
-from crispyx._io.zarr_stores import is_zarr_store
+from crispyx._io.source import MatrixSource, open_source
+from crispyx._io.zarr_stores import is_store_name, is_zarr_store
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.rearranged_job import write_rearranged
 from crispyx._run.fingerprint import fingerprint
@@ -131,8 +132,7 @@ def _convert(
 ) -> AnnData:
     rows = MAX_SEGMENT_MAJOR if chunk_size is None else whole("chunk_size", chunk_size, 1)
     with open_source(data) as source:
-        in_store = source.path is not None and is_zarr_store(source.path)
-        if source.layout == layout and source.path is not None and not in_store:
+        if source.layout == layout and source.path is not None and _same_container(source, names):
             _say(verbose, f"{source.path} is stored as {layout.upper()} already")
             return AnnData(source.path)
         output = output_of(source, layout, *names)
@@ -155,6 +155,15 @@ def _convert(
         )
     _say(verbose, f"written: {output}")
     return AnnData(output)
+
+
+def _same_container(
+    source: MatrixSource, names: tuple[PathLike | None, PathLike | None, str | None]
+) -> bool:
+    """Tell whether input and output are both zarr stores, or neither is."""
+    assert source.path is not None  # asked of files only
+    wanted = names[0] is not None and is_store_name(Path(names[0]))
+    return is_zarr_store(source.path) == wanted
 
 
 def _say(verbose: bool, text: str) -> None:

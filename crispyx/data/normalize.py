@@ -263,7 +263,7 @@ def _count(work: _Work, summary: MatrixSummary) -> int:
 def _write(work: _Work, summary: MatrixSummary, n_values: int) -> None:
     source = work.source
     needed = BYTES_PER_OUTPUT * n_values + 8 * source.shape[0] + slot_bytes(source)
-    prepare_output(work.output, source.paths, needed)
+    prepare_output(work.output, source.paths, needed, store=True)
     n_blocks = max(source.shape[0] // work.max_rows, source.storage.n_stored // STREAM_VALUES, 1)
 
     def blocks(first: int) -> Iterator[CompressedBlock]:

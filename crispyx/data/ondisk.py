@@ -7,8 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from crispyx._io.damage import reading_structure
 from crispyx._io.elements import read_table, require_h5ad
 from crispyx._io.paths import resolve_data_path
+from crispyx._io.zarr_stores import is_zarr_store, open_anndata
 from crispyx.data.lazy import _LazyFrameAccessor, _LazyUnsMapping
 from crispyx.errors import InputError
 
@@ -29,9 +31,9 @@ class AnnData:
     Parameters
     ----------
     path : str or pathlib.Path
-        An .h5ad file.
+        An .h5ad file, or the zarr store of an AnnData.
     mode : {"r", "r+"}
-        Read only, or read and write.
+        Read only, or read and write (of an .h5ad file).
 
     Raises
     ------
@@ -70,10 +72,7 @@ class AnnData:
     def backed(self) -> anndata.AnnData:
         """The backed :class:`anndata.AnnData`, opened when first used."""
         if self._backed is None:
-            import anndata
-
-            require_h5ad(self._path)
-            self._backed = anndata.read_h5ad(self._path, backed=self._mode)
+            self._backed = _open(self._path, self._mode)
         return self._backed
 
     @property
@@ -94,14 +93,16 @@ class AnnData:
     def close(self) -> None:
         """Close the file and forget what was read; it opens again when needed."""
         if self._backed is not None:
-            self._backed.file.close()
+            if self._backed.isbacked:
+                self._backed.file.close()
             self._backed = None
         for view in (self._obs, self._var, self._uns):
             view._forget()
 
     def to_memory(self) -> anndata.AnnData:
         """Return the whole data set in memory."""
-        return self.backed.to_memory()
+        with reading_structure(str(self._path)):
+            return self.backed.to_memory()
 
     def __getattr__(self, name: str) -> Any:
         # Private names are never forwarded: copy, pickle and notebooks probe for them.
@@ -137,28 +138,40 @@ def _reopen(path: Path, mode: str) -> AnnData:
 
 
 def read_backed(path: str | os.PathLike[str]) -> anndata.AnnData:
-    """Open an .h5ad file as a backed :class:`anndata.AnnData`: the matrix stays on disk.
+    """Open a file as a backed :class:`anndata.AnnData`: the matrix stays on disk.
 
     Parameters
     ----------
     path : str or pathlib.Path
-        An .h5ad file.
+        An .h5ad file, or the zarr store of an AnnData.
 
     Returns
     -------
     anndata.AnnData
-        Read only.
+        Read only. anndata calls only that of an .h5ad file ``backed``; that of a store has X and
+        layers on disk too, and everything else in memory.
 
     Raises
     ------
     MissingFileError, InputError
         No such file; not an AnnData file, or cut short.
     """
+    return _open(resolve_data_path(path), "r")
+
+
+def _open(path: Path, mode: str) -> anndata.AnnData:
+    if is_zarr_store(path):
+        if mode != "r":
+            raise InputError(
+                f"{str(path)!r} is a zarr store, which is opened for reading; change it with "
+                "cx.data.write_obs, write_var, write_obsm_to_h5ad and their like"
+            )
+        return open_anndata(path)
     import anndata
 
-    found = resolve_data_path(path)
-    require_h5ad(found)
-    return anndata.read_h5ad(found, backed="r")
+    require_h5ad(path)
+    with reading_structure(str(path)):
+        return anndata.read_h5ad(path, backed=mode)
 
 
 def read_h5ad_ondisk(path: str | os.PathLike[str], *, n_obs: int = 5, n_vars: int = 5) -> AnnData:

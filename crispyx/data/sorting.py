@@ -215,10 +215,10 @@ def _output(source: MatrixSource, output_path: PathLike | None) -> Path:
     if output_path is not None:
         output = Path(output_path).expanduser()
     elif source.path is None:
-        raise InputError("an AnnData in memory has no folder for the output; give output_path=")
+        raise InputError(f"{source.where} has no folder for the output; give output_path=")
     else:
         output = sorted_name(source.path)
-    return prepare_output(output, source.paths)
+    return prepare_output(output, source.paths, store=True)
 
 
 def _metadata(

@@ -13,7 +13,7 @@ import numpy as np
 
 from crispyx._io.annotations import as_labels
 from crispyx._io.atomic import atomic_path
-from crispyx._io.copies import copy_file
+from crispyx._io.copies import copy_recorded
 from crispyx._io.edits import replace_elements
 from crispyx._io.elements import read_table
 from crispyx._io.paths import resolve_data_path, standardized_name
@@ -107,7 +107,7 @@ def standardize_dataset(
         elements["var"] = storable(_standard_var(read_table(source, "var"), gene_name_column))
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(output) as work:
-        copy_file(source, work, identity)
+        copy_recorded(source, work, identity)
         replace_elements(work, elements)
     return output
 

@@ -76,7 +76,6 @@ def neighbors(
     if method not in METHODS:
         raise InputError(f"method is {method!r}; choose one of {METHODS}")
     target = resolve_target(adata)
-    target.require_changeable()
     embedding = used_embedding(target, use_rep, n_pcs)
     n_neighbors = whole("n_neighbors", n_neighbors, 2)
     if n_neighbors > len(embedding):
@@ -159,7 +158,6 @@ def umap(
     positive("spread", spread)
     whole("n_components", n_components, 1)
     target = resolve_target(adata)
-    target.require_changeable()
     described = target.entry("uns", neighbors_key)
     if described is None:
         raise InputError(

@@ -108,7 +108,6 @@ def pca(
     if chunk_size is not None:
         chunk_size = whole("chunk_size", chunk_size, 1)
     target = resolve_target(adata)
-    target.require_changeable()
     with open_source(adata) as source:
         genes, restricted = _genes(source, use_highly_variable)
         n_genes = int(np.count_nonzero(genes))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.copies import copy_file
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.edits import replace_elements
 from crispyx._io.elements import element_names, read_element
 from crispyx._io.paths import prepare_output, resolve_data_path, resolve_output_path
-from crispyx._io.zarr_stores import require_file
 from crispyx._jobs.outputs import can_reuse
 from crispyx._run.fingerprint import file_identity, fingerprint
 from crispyx._run.lock import writer_lock
@@ -52,17 +51,6 @@ class Target:
             return list(getattr(self.data, slot))
         return element_names(self.path, slot)
 
-    def require_changeable(self) -> None:
-        """Raise, before work starts, where nothing can be added.
-
-        Raises
-        ------
-        InputError
-            A zarr store.
-        """
-        if self.path is not None:
-            require_file(self.path)
-
     def add(self, slots: Slots) -> None:
         """Write or replace entries, all or none; an open file is closed and opened again."""
         if self.path is None:
@@ -99,13 +87,13 @@ class Target:
         identity = fingerprint(kind, file_identity(self.path), parameters)
         if can_reuse(output, identity, force=False):
             return AnnData(output)
-        prepare_output(output, (self.path,), self.path.stat().st_size)
+        prepare_output(output, (self.path,), file_identity(self.path)["size"])
         with (
             reporting_full_disk(output.parent, str(output)),
             writer_lock(output),
             atomic_path(output) as draft,
         ):
-            shutil.copyfile(self.path, draft)
+            copy_file(self.path, draft)
             replace_elements(draft, _elements(slots), identity)
         return AnnData(output)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from crispyx._io.source import MatrixSource, modality_kinds, open_source
+from crispyx._io.tenx import GUIDE_FEATURES
 from crispyx.errors import InputError
 
-GUIDE_FEATURES = "CRISPR Guide Capture"
 GUIDE_NAME = re.compile("crispr|guide|gdo|grna", re.IGNORECASE)
 
 

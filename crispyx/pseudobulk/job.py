@@ -88,7 +88,7 @@ def run(source: MatrixSource, job: Job, running: Running) -> AnnData:
     if can_reuse(output, identity, force=running.force):
         return AnnData(output)
     n_genes, n_groups = source.shape[1], job.members.n_groups
-    prepare_output(output, source.paths, 8 * n_genes * n_groups * (1 + job.n_tables))
+    prepare_output(output, source.paths, 8 * n_genes * n_groups * (1 + job.n_tables), store=True)
     max_cells = running.chunk_size
     totals = Totals(
         source,

@@ -1,19 +1,21 @@
 """Damaged files: a corpus made by a script, and what reading each of them came to.
 
-``python -m faults.damaged KIND FIRST COUNT`` reads COUNT damaged files and prints what was found;
-it dies where the reader does. A damage is a function of its number alone.
+``python -m faults.damaged KIND FIRST COUNT`` reads COUNT damaged files and prints how each ended; it
+dies where the reader does. A damage is a function of its number alone.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import gzip
 import json
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ import numpy as np
 import pandas as pd
 import scipy.io
 import scipy.sparse as sp
+import slots
 from layouts import count_screen, write_h5ad
 from tenx_files import write_old_tenx_h5, write_tenx_h5
 
+SECONDS_PER_CASE = 30  # a case takes a tenth of a second; longer is a hang
 COUNTS, LABELS = count_screen()
 CELLS = [f"cell{i}" for i in range(len(COUNTS))]
 GENES = [f"gene{j}" for j in range(COUNTS.shape[1])]
@@ -33,6 +37,12 @@ GENES = [f"gene{j}" for j in range(COUNTS.shape[1])]
 
 def _h5ad(folder: Path, **how: Any) -> Path:
     return write_h5ad(folder / "screen.h5ad", COUNTS, LABELS, **how)
+
+
+def _rich(folder: Path) -> Path:
+    path = folder / "screen.h5ad"
+    slots.rich(COUNTS, LABELS).write_h5ad(path)
+    return path
 
 
 def _tenx(folder: Path) -> Path:
@@ -86,11 +96,33 @@ def _calls(folder: Path, suffix: str, long: bool) -> Path:
     return cx.gd.write_calls(calls, folder / f"calls{suffix}", long=long)
 
 
+def _store(folder: Path, version: int, shards: bool, **how: Any) -> Path:
+    import crispyx as cx
+
+    single = _h5ad(folder, **how)
+    before = cx.settings.zarr_format, cx.settings.zarr_shards
+    cx.settings.zarr_format, cx.settings.zarr_shards = version, shards
+    path = folder / "screen.zarr"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = cx.data.convert_to_csr if "layout" not in how else cx.data.convert_to_csc
+            made(single, output_path=path, verbose=False)
+    finally:
+        cx.settings.zarr_format, cx.settings.zarr_shards = before
+    single.unlink()
+    return path
+
+
 KINDS: dict[str, Callable[[Path], Path]] = {
     "h5ad csr": _h5ad,
     "h5ad csc gzip": lambda d: _h5ad(d, layout="csc", compression="gzip"),
     "h5ad dense": lambda d: _h5ad(d, layout="dense", compression="lzf"),
     "h5ad of anndata 0.6": lambda d: _h5ad(d, label_kind="anndata 0.6", old_sparse=True),
+    "h5ad with every slot": lambda d: _rich(d),
+    "zarr 2": lambda d: _store(d, 2, False),
+    "zarr 3 csc": lambda d: _store(d, 3, False, layout="csc"),
+    "zarr sharded": lambda d: _store(d, 3, True),
     "10x h5": _tenx,
     "10x h5 of Cell Ranger 2": _old_tenx,
     "10x mtx": _mtx,
@@ -108,6 +140,7 @@ def read(kind: str, path: Path) -> None:
     """Read everything that crispyx reads of such a file."""
     import crispyx as cx
     from crispyx._io.source import open_source
+    from crispyx.errors import CrispyxError
 
     if kind.startswith("calls"):
         cx.gd.write_calls(path, path.parent / "again.csv", force=True)
@@ -123,19 +156,69 @@ def read(kind: str, path: Path) -> None:
             assert block.minor.min(initial=0) >= 0
             assert block.minor.max(initial=0) < n_minor
             assert np.isfinite(block.values).all()
+    for door in _doors(kind, path):
+        try:
+            door()
+        except CrispyxError as error:
+            _require_named(path, error)
+
+
+def _doors(kind: str, path: Path) -> list[Callable[[], Any]]:
+    """Return every other public way into such a file."""
+    import crispyx as cx
+
+    doors = [
+        lambda: cx.data.get_matrix_storage_format(path),
+        lambda: list(cx.data.iter_matrix_chunks(path, axis=1, chunk_size=5)),
+        lambda: cx.data.convert_to_csc(path, output_path=path.parent / "o.h5ad", verbose=False),
+    ]
+    if kind.startswith("10x"):
+        doors += [lambda: cx.pp.read_10x(path)]
+    if kind.startswith(("h5ad", "zarr")):
+        doors += [
+            lambda: cx.load_obs(path),
+            lambda: cx.load_var(path),
+            lambda: cx.read_backed(path),
+            lambda: cx.AnnData(path).to_memory(),
+            lambda: [entry.load() for entry in cx.AnnData(path).uns.values()],
+            lambda: cx.data.infer_columns(path),
+            lambda: cx.filter_cells_by_gene_count(path, min_genes=2),
+            lambda: cx.data.sort_by_perturbation(
+                path, control_label="control", output_path=path.parent / "s.h5ad"
+            ),
+        ]
+    return doors
+
+
+def _require_named(path: Path, error: Exception) -> None:
+    if path.stem not in str(error) and path.name not in str(error):
+        raise AssertionError(f"does not name the file: {error}")
 
 
 def damage(path: Path, number: int) -> None:
     """Damage a file, or one file of a folder."""
     rng = np.random.default_rng(number)
+    # A store is many files, most of which no reader opens.
+    for _ in range(8 if path.suffix == ".zarr" else 1):
+        _damage_once(path, rng)
+
+
+def _damage_once(path: Path, rng: np.random.Generator) -> None:
     if path.is_dir():
-        path = sorted(path.iterdir())[rng.integers(3)]
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        path = files[rng.integers(len(files))]
+        if path.name in METADATA and rng.random() < 0.7:
+            with suppress(ValueError):  # no JSON any more
+                _change_metadata(path, rng)
+            return
     is_hdf5 = h5py.is_hdf5(path)
     if is_hdf5 and rng.random() < 0.7:
         with h5py.File(path, "r+") as file:
             _change_structure(file, rng)
         return
     content = bytearray(path.read_bytes())
+    if not content:
+        return
     kind = rng.integers(4)
     at = int(rng.integers(len(content)))
     if kind == 0:
@@ -170,6 +253,41 @@ ADVERSARIAL: tuple[Callable[[np.random.Generator, tuple[int, ...]], Any], ...] =
 )
 
 
+METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+WRONG: tuple[Any, ...] = (
+    None,
+    -1,
+    0,
+    2**62,
+    1.5,
+    "text",
+    "csr_matrix",
+    "<U5",
+    [],
+    {},
+    [2**40],
+    True,
+)
+
+
+def _change_metadata(path: Path, rng: np.random.Generator) -> None:
+    """Put something else into one place of a JSON file."""
+    whole = json.loads(path.read_text())
+    node, places = whole, []
+    while isinstance(node, dict | list) and len(node):
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = keys[rng.integers(len(keys))]
+        places.append((node, key))
+        node = node[key]
+    if places:
+        node, key = places[rng.integers(len(places))]
+        if rng.random() < 0.3:
+            del node[key]
+        else:
+            node[key] = WRONG[rng.integers(len(WRONG))]
+    path.write_text(json.dumps(whole))
+
+
 def _change_structure(file: h5py.File, rng: np.random.Generator) -> None:
     nodes: list[str] = []
     file.visit(nodes.append)
@@ -198,12 +316,25 @@ def _change_structure(file: h5py.File, rng: np.random.Generator) -> None:
         file[name].attrs.update(attributes)
 
 
-def hammer(kind: str, first: int, count: int) -> dict[str, Any]:
-    """Read damaged files; return how that ended, and what ended otherwise than it should."""
+def _outcome(kind: str, path: Path) -> str:
     from crispyx.errors import CrispyxError
 
-    outcomes: Counter[str] = Counter()
-    unexpected: list[str] = []
+    try:
+        read(kind, path)
+    except CrispyxError as error:
+        _require_named(path, error)
+        return "refused"
+    return "read"
+
+
+def _described(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "crispyx" in frame.filename] or frames
+    return f"{type(error).__name__}: {error} ({Path(own[-1].filename).name}:{own[-1].lineno})"
+
+
+def hammer(kind: str, first: int, count: int) -> None:
+    """Read damaged files; print for each how that ended, as a line of JSON."""
     with tempfile.TemporaryDirectory() as held:
         original = KINDS[kind](Path(held))
         for number in range(first, first + count):
@@ -213,21 +344,17 @@ def hammer(kind: str, first: int, count: int) -> dict[str, Any]:
             copy = shutil.copytree if original.is_dir() else shutil.copy
             copy(original, path)
             damage(path, number)
-            print(number, file=sys.stderr, flush=True)
+            faulthandler.dump_traceback_later(SECONDS_PER_CASE, exit=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
-                    read(kind, path)
-                    outcomes["read"] += 1
-                except CrispyxError as error:
-                    outcomes["refused"] += 1
-                    if path.stem not in str(error) and path.name not in str(error):
-                        unexpected.append(f"{kind} {number}: does not name the file: {error}")
+                    ended = _outcome(kind, path)
                 except Exception as error:  # noqa: BLE001 - what is looked for
-                    unexpected.append(f"{kind} {number}: {type(error).__name__}: {error}")
+                    ended = _described(error)
+            faulthandler.cancel_dump_traceback_later()
+            print(json.dumps([number, ended]), flush=True)
             shutil.rmtree(folder)
-    return {"outcomes": outcomes, "unexpected": unexpected}
 
 
 if __name__ == "__main__":
-    print(json.dumps(hammer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    hammer(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -27,6 +27,7 @@ from crispyx.data import (
     get_perturbation_slice,
     needs_sorting_for_nbglm,
     sort_by_perturbation,
+    write_filtered_subset,
 )
 from crispyx.errors import CrispyxWarning, InputError, MemoryBudgetError, OutputExistsError
 
@@ -292,3 +293,29 @@ def test_sorting_is_recommended_for_large_screens_with_scattered_cells(tmp_path:
     assert not needs_sorting_for_nbglm(sort_by_perturbation(path), **small)
     with pytest.raises(KeyError, match="nothing"):
         needs_sorting_for_nbglm(path, "nothing")
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("what", ["converted", "sorted", "filtered"])
+def test_tables_of_the_oldest_files_are_written_as_those_of_today(
+    what: str, suffix: str, tmp_path: Path
+) -> None:
+    if suffix == ".zarr":
+        pytest.importorskip("zarr")
+    values, labels = layouts.count_screen()
+    labels = [label or "control" for label in labels]
+    path = tmp_path / "old.h5ad"
+    layouts.write_h5ad(path, values, labels, label_kind="anndata 0.6", old_sparse=True)
+    output = tmp_path / f"new{suffix}"
+    cells = np.ones(len(labels), dtype=bool)
+    {
+        "converted": lambda: convert_to_csc(path, output_path=output, verbose=False),
+        "sorted": lambda: sort_by_perturbation(path, control_label="control", output_path=output),
+        "filtered": lambda: write_filtered_subset(
+            path, cell_mask=cells, gene_mask=values[0] >= 0, output_path=output
+        ),
+    }[what]()
+    found = anndata.read_zarr(output) if suffix == ".zarr" else anndata.read_h5ad(output)
+    expected = dict(zip([f"cell{i}" for i in range(len(labels))], labels, strict=True))
+    assert found.obs[layouts.COLUMN].astype(str).to_dict() == expected
+    assert list(found.var_names) == [f"gene{j}" for j in range(values.shape[1])]
