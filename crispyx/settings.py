@@ -1,4 +1,4 @@
-"""Session-wide choices: threads, memory, engine, progress bars, scratch folder.
+"""Session-wide choices: threads, memory, engine, executor, progress bars, scratch folder.
 
 None of them changes a number; see ``docs/streaming.md``.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from crispyx.errors import InputError
 
 Engine = Literal["compiled", "reference"]
 ENGINES = ("compiled", "reference")
+EXECUTORS = ("threads", "processes")
 
 
 class Settings:
@@ -28,6 +29,9 @@ class Settings:
         what is free, control-group (container, SLURM) limits included.
     engine : {"compiled", "reference"}
         ``"reference"`` runs the same public calls through the slow, readable definitions.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What computes the blocks of long operations; None and ``"threads"`` are this process. Any
+        ``concurrent.futures.Executor`` will do.
     progress : bool or None
         Progress bars on standard error; None shows them on a terminal only.
     scratch_dir : pathlib.Path or None
@@ -39,6 +43,7 @@ class Settings:
         self._memory_limit_gb: float | None = None
         self._engine: Engine = "compiled"
         self._scratch_dir: Path | None = None
+        self._executor: Any = None
         self.progress: bool | None = None
 
     @property
@@ -75,6 +80,20 @@ class Settings:
         self._engine = value
 
     @property
+    def executor(self) -> Any:
+        """What computes blocks, or None."""
+        return self._executor
+
+    @executor.setter
+    def executor(self, value: Any) -> None:
+        if value is not None and value not in EXECUTORS and not hasattr(value, "submit"):
+            raise InputError(
+                f"settings.executor is {value!r}; choose one of {EXECUTORS}, give an Executor of "
+                "concurrent.futures, a dask.distributed.Client, or None"
+            )
+        self._executor = value
+
+    @property
     def scratch_dir(self) -> Path | None:
         """Folder of scratch files, or None."""
         return self._scratch_dir
@@ -88,7 +107,7 @@ class Settings:
         self._scratch_dir = None if value is None else Path(value)
 
     def __repr__(self) -> str:
-        names = ("n_threads", "memory_limit_gb", "engine", "progress", "scratch_dir")
+        names = ("n_threads", "memory_limit_gb", "engine", "executor", "progress", "scratch_dir")
         return "Settings(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in names) + ")"
 
 
