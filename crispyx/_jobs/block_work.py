@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from crispyx._io.source import MatrixSource, MatrixSummary, open_source
 from crispyx._jobs.block_folder import BlockFolder, PassTiles, Tile
 from crispyx._kernels.layout import Membership
 from crispyx._run.fingerprint import difference, require_unchanged
+from crispyx._version import __version__
 from crispyx.errors import CheckpointError, InputError
 
 STAGE, MANIFEST = "stage", "manifest"
@@ -44,6 +45,9 @@ class Work(Protocol):
 
     @property
     def grouped(self) -> bool: ...
+
+    def with_threads(self, n_threads: int) -> Work:
+        """Return the same work by so many threads."""
 
     def fields(self, number: int) -> Mapping[str, np.dtype]:
         """Return the arrays of a tile of a pass."""
@@ -98,15 +102,12 @@ class Manifest:
         What the caller asked for, to write the result with.
     takes_log1p : bool
         Counts are normalized on the way.
-    n_threads : int
-        Threads of one block.
     """
 
     edges: np.ndarray
     work: Work
     call: Any
     takes_log1p: bool
-    n_threads: int
 
     @property
     def n_blocks(self) -> int:
@@ -207,7 +208,7 @@ def turned_matrix(
     return TurnedMatrix(whole, store)
 
 
-def run_block(path: str, key: str, number: int) -> None:
+def run_block(path: str, key: str, number: int, n_threads: int) -> None:
     """Compute one block, unless it is there.
 
     Parameters
@@ -218,18 +219,20 @@ def run_block(path: str, key: str, number: int) -> None:
         Key of the manifest.
     number : int
         Number of the block; those of the second pass follow those of the first.
+    n_threads : int
+        Threads of the kernels.
 
     Raises
     ------
     CheckpointError
-        The manifest or a block is another's, or blocks of the pass before are missing.
+        The manifest, its version or a block is another's, or blocks of the pass before are missing.
     InputError
         The input was changed.
     """
     folder = BlockFolder(Path(path))
     if folder.has_tile(number, key):
         return
-    opened = _opened(folder, key)
+    opened = _opened(folder, key, n_threads)
     manifest, stream = opened.manifest, opened.stream()
     require_unchanged(opened.identity)
     position, unit = divmod(number, manifest.n_blocks)
@@ -319,10 +322,19 @@ def _opened_input(folder: BlockFolder, stage: Stage) -> MatrixSource:
 class _Opened:
     """A manifest with its input, opened once in a process; streams are each thread's own."""
 
-    def __init__(self, folder: BlockFolder, key: str) -> None:
-        self.folder, self.key = folder, key
-        self.manifest: Manifest = _saved(folder, MANIFEST, key)
+    def __init__(self, folder: BlockFolder, key: str, n_threads: int) -> None:
+        self.known_as = folder.path, key, n_threads
+        self.folder = folder
         self.identity = folder.identity(MANIFEST) or {}
+        if self.identity.get("version") != __version__:
+            raise CheckpointError(
+                f"the blocks in {str(folder.path)!r} were planned by crispyx "
+                f"{self.identity.get('version')} and this is {__version__}; plan again, or run all "
+                "blocks with the version that planned them"
+            )
+        manifest: Manifest = _saved(folder, MANIFEST, key)
+        self.manifest = replace(manifest, work=manifest.work.with_threads(n_threads))
+        self.n_threads = n_threads
         self.stage_key = folder.key(STAGE)
         self.stage: Stage = _saved(folder, STAGE, self.stage_key)
         self._local = threading.local()
@@ -338,7 +350,7 @@ class _Opened:
             stream = GeneStream(
                 source,
                 self.stage.membership,
-                n_threads=self.manifest.n_threads,
+                n_threads=self.n_threads,
                 turned=turned_matrix(self.folder, self.stage_key, self.stage, source),
             )
             if self.manifest.takes_log1p:
@@ -351,8 +363,8 @@ _latest: list[_Opened] = []
 _lock = threading.Lock()
 
 
-def _opened(folder: BlockFolder, key: str) -> _Opened:
+def _opened(folder: BlockFolder, key: str, n_threads: int) -> _Opened:
     with _lock:
-        if not _latest or (_latest[0].folder.path, _latest[0].key) != (folder.path, key):
-            _latest[:] = [_Opened(folder, key)]
+        if not _latest or _latest[0].known_as != (folder.path, key, n_threads):
+            _latest[:] = [_Opened(folder, key, n_threads)]
         return _latest[0]

@@ -29,6 +29,7 @@ from crispyx._run.executor import chosen_executor
 from crispyx._run.fingerprint import fingerprint
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.multiple_testing import adjust
+from crispyx.de import elsewhere
 from crispyx.de.arguments import Rules, Running, Selection
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.storage import load_result
@@ -218,8 +219,6 @@ def compare(
     selection, limits, running
         The folded arguments of the documented door.
     """
-    from crispyx.de import elsewhere
-
     engine, executor = settings.engine, running.executor
     if not isinstance(executor, elsewhere.InSteps):
         executor = chosen_executor(executor)

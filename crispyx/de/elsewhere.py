@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,9 +30,11 @@ from crispyx._jobs.plan import MAX_WIDTH, Plan
 from crispyx._jobs.tiles import AssembledTiles
 from crispyx._run.executor import Workers, workers_of
 from crispyx._run.progress import track
-from crispyx.de.comparison import Call, Comparison
 from crispyx.errors import InputError, InputTypeError
 from crispyx.settings import settings
+
+if TYPE_CHECKING:
+    from crispyx.de.comparison import Call, Comparison
 
 UNIT_VALUES = 16 * READ_VALUES  # of a part of the matrix that one task turns around
 MOST_UNITS = 512  # files that each reader of the turned matrix opens
@@ -42,58 +44,59 @@ BLOCK_VALUES = (READ_VALUES, 16 * READ_VALUES)
 
 @dataclass
 class InSteps:
-    """A run in steps that a batch system takes: plan, blocks, assembly.
+    """A run in the steps that a batch system takes: plan, blocks, assembly.
 
     Attributes
     ----------
-    assembles : bool
-        This is the last step; otherwise the first.
+    folder : pathlib.Path or None
+        This is the last step, of the blocks in it; None is the first step.
     executor : object
         Who turns the matrix around in the first step; None does it here.
-    planned : (BlockFolder, Manifest, str) or None
-        What the first step left: folder, manifest and its key.
+    planned : (BlockFolder, Manifest) or None
+        What the first step left.
     """
 
-    assembles: bool
+    folder: Path | None = None
     executor: Any = None
-    planned: tuple[BlockFolder, Manifest, str] | None = None
+    planned: tuple[BlockFolder, Manifest] | None = None
 
 
-class _Planned(Exception):  # noqa: N818 - no error: the first step ends here
+class Planned(Exception):  # noqa: N818 - no error: the first step ends here
     """There is a plan, and no result yet."""
 
 
 def run(comparison: Comparison, call: Call, executor: Any) -> None:
     """Compute the blocks of a comparison by ``executor``, and write the result."""
+    folder = BlockFolder(blocks_folder(comparison.output, settings.scratch_dir))
     if isinstance(executor, InSteps):
-        if executor.assembles:
-            _assemble(*_prepared(comparison, call, None))
+        if executor.folder is not None:
+            folder = BlockFolder(executor.folder)
+            _assemble(comparison, folder, *_prepared(comparison, call, folder, None))
             return
         if executor.executor is None:
-            executor.planned = _prepared(comparison, call, None)[2:]
+            _, manifest, _ = _prepared(comparison, call, folder, None)
         else:
             with workers_of(executor.executor, comparison.running.n_jobs) as workers:
-                executor.planned = _prepared(comparison, call, workers)[2:]
-        raise _Planned
+                _, manifest, _ = _prepared(comparison, call, folder, workers)
+        executor.planned = folder, manifest
+        raise Planned
     with workers_of(executor, comparison.running.n_jobs) as workers:
-        comparison = replace(comparison, n_threads=workers.n_threads)
-        prepared = _prepared(comparison, call, workers)
-        _, _, folder, manifest, key = prepared
+        prepared = _prepared(comparison, call, folder, workers)
+        _, manifest, key = prepared
         for position, name in enumerate(manifest.work.passes):
             if position > 0:
                 cross_barrier(folder, key, manifest, position)
             label = name if len(manifest.work.passes) == 1 else f"{call.method.name}: {name}"
             _compute(comparison, folder, key, manifest.numbers(position), workers, label)
-    _assemble(*prepared)
+    _assemble(comparison, folder, *prepared)
     folder.remove()
 
 
 def _prepared(
-    comparison: Comparison, call: Call, workers: Workers | None
-) -> tuple[Comparison, GeneStream, BlockFolder, Manifest, str]:
+    comparison: Comparison, call: Call, folder: BlockFolder, workers: Workers | None
+) -> tuple[GeneStream, Manifest, str]:
     """Turn the matrix around and plan the blocks, or find what an earlier run left of it."""
     identity, running = comparison.identity, comparison.running
-    folder = BlockFolder(blocks_folder(comparison.output, settings.scratch_dir))
     begun = running.resume and folder.require_identity(STAGE, identity)
     folder.create(afresh=not begun)
     stage, stage_key = _stage(comparison, call, folder, workers)
@@ -104,10 +107,9 @@ def _prepared(
     if begun and folder.require_identity(MANIFEST, identity):
         found = folder.load(MANIFEST)
         assert found is not None  # its identity was read
-        return comparison, stream, folder, *found
+        return stream, *found
     plan = call.method.plan(_with_wide_blocks(comparison))
     work = call.method.work(comparison, stream, plan)
-    n_threads = comparison.n_threads if workers is None else workers.n_threads
     manifest = Manifest(
         _edges(stream, plan, running.width),
         work,
@@ -118,9 +120,8 @@ def _prepared(
             running=replace(running, executor=None, output_path=Path(os.path.abspath(call.output))),
         ),
         stream.takes_log1p,
-        n_threads,
     )
-    return comparison, stream, folder, manifest, folder.save(MANIFEST, identity, manifest)
+    return stream, manifest, folder.save(MANIFEST, identity, manifest)
 
 
 def _stage(
@@ -165,7 +166,7 @@ def _compute(
 ) -> None:
     """Have the blocks of a pass computed that are not there."""
     missing = folder.missing(numbers, key)
-    tasks = [(str(folder.path), key, number) for number in missing]
+    tasks = [(str(folder.path), key, number, workers.n_threads) for number in missing]
     done = len(numbers) - len(missing)
     try:
         for _ in track(
@@ -183,7 +184,7 @@ def _compute(
 
 
 def _assemble(
-    comparison: Comparison, stream: GeneStream, folder: BlockFolder, manifest: Manifest, key: str
+    comparison: Comparison, folder: BlockFolder, stream: GeneStream, manifest: Manifest, key: str
 ) -> None:
     """Write the result from the tiles of the last pass."""
     work, last = manifest.work, len(manifest.work.passes) - 1

@@ -241,7 +241,6 @@ def nb_glm_test(
     most_sets : int
         Random sets of ``"permutation"``: 1,000, and up to this many for small p; the smallest p is
         2 / (1 + ``most_sets``).
-
     executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
         What computes the blocks of genes; None takes ``crispyx.settings.executor``, else the
         threads of this process. Elsewhere than here, ``n_jobs`` is the number of processes or, of

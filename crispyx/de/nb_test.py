@@ -125,7 +125,7 @@ class NegativeBinomialTest(Method):
         }
 
     def check(self, source: MatrixSource, screen: Screen) -> None:
-        """Refuse a pooled control and size factors that cannot be used."""
+        """Refuse a pooled control, and covariates and size factors that cannot be used."""
         if screen.membership.pooled:
             raise InputError(
                 "nb_glm_test fits the control's mean once for all perturbations, and "
@@ -137,6 +137,9 @@ class NegativeBinomialTest(Method):
         if self.control_genes is not None:
             self._refuse_control_genes_in_vain()
             chosen_genes(self.control_genes, screen.genes, source.where)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CrispyxWarning)  # it warns when they are used
+            self._covariates(source, screen)
 
     def _refuse_control_genes_in_vain(self) -> None:
         if self.size_factors is not None:
@@ -159,7 +162,7 @@ class NegativeBinomialTest(Method):
     def work(self, comparison: Comparison, stream: GeneStream, plan: Plan) -> NegativeBinomialWork:
         """Estimate size factors, and return what is computed of each block."""
         source, screen = comparison.source, comparison.screen
-        covariates = self._covariates(comparison)
+        covariates = self._covariates(source, screen)
         stream.summarize()
         source.require_counts(stream.summary, "nb_glm_test")
         given = genes = None
@@ -183,13 +186,9 @@ class NegativeBinomialTest(Method):
             passes, self.shrinks_effects, self.choices.literal, comparison.shape
         )
 
-    def _covariates(self, comparison: Comparison) -> Covariates | None:
-        screen = comparison.screen
+    def _covariates(self, source: MatrixSource, screen: Screen) -> Covariates | None:
         covariates = read_covariates(
-            comparison.source,
-            self.covariates,
-            screen.perturbation_column,
-            screen.membership.used_cells,
+            source, self.covariates, screen.perturbation_column, screen.membership.used_cells
         )
         if covariates is not None and covariates.numbers.shape[1] and self.choices.test != "wald":
             raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,12 @@ class NegativeBinomialWork:
     def prior_mode(self) -> str:
         """Whether fold changes have one prior, or each perturbation its own."""
         return "per_comparison" if self.literal else "global"
+
+    def with_threads(self, n_threads: int) -> NegativeBinomialWork:
+        """Return the same work by so many threads."""
+        passes = self.estimation
+        cells = replace(passes.cells, n_threads=n_threads)
+        return replace(self, estimation=replace(passes, cells=cells, n_threads=n_threads))
 
     def fields(self, number: int) -> Mapping[str, np.dtype]:
         """Return the arrays of a tile of a pass."""

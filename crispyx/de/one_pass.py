@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -160,6 +160,10 @@ class BlockTestWork:
     @property
     def passes(self) -> tuple[str, ...]:
         return (self.method.name,)
+
+    def with_threads(self, n_threads: int) -> BlockTestWork:
+        """Return the same work by so many threads."""
+        return replace(self, n_threads=n_threads)
 
     def fields(self, number: int) -> Mapping[str, np.dtype]:
         """Return the arrays of a tile."""
