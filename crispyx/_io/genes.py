@@ -205,29 +205,32 @@ class GeneStream:
         n_genes = self.source.shape[1]
         return np.full(n_genes, -(-self.source.storage.n_stored // n_genes))
 
-    def blocks(self, width: int, start: int = 0) -> Generator[CompressedBlock, None, None]:
+    def blocks(
+        self, width: int, start: int = 0, stop: int | None = None
+    ) -> Generator[CompressedBlock, None, None]:
         """Yield blocks of ``width`` genes, the stored zeros left out."""
-        n_genes = self.source.shape[1]
-        for begin in range(start, n_genes, width):
-            yield self._log(self._block(begin, min(begin + width, n_genes)))
+        for begin, end in self._cut(width, start, stop):
+            yield self._log(self._block(begin, end))
 
-    def grouped(self, width: int, start: int = 0) -> Generator[GroupedGenes, None, None]:
+    def grouped(
+        self, width: int, start: int = 0, stop: int | None = None
+    ) -> Generator[GroupedGenes, None, None]:
         """Yield blocks of ``width`` genes with their values sorted by group.
 
         The values of a block are overwritten by those of the next one.
         """
         if self._take_log1p or self.membership.group_of_cell is None:
-            with closing(prefetch(self.blocks(width, start))) as blocks:
+            with closing(prefetch(self.blocks(width, start, stop))) as blocks:
                 for block in blocks:
                     yield group_genes(block, self.membership, self.n_threads)
             return
         if self._rows is not None:
             self._rows.rewind()
-            for begin in range(start, self.source.shape[1], width):
-                yield self._rows.block(begin, min(begin + width, self.source.shape[1]))
+            for begin, end in self._cut(width, start, stop):
+                yield self._rows.block(begin, end)
             return
         room = np.empty(0, dtype=np.float32)
-        with closing(prefetch(self._pieces(width, start))) as pieces:
+        with closing(prefetch(self._pieces(width, start, stop))) as pieces:
             for piece in pieces:
                 room = _room_for(piece, room)
                 yield group_pieces(piece, self.membership, room, self.n_threads)
@@ -238,10 +241,14 @@ class GeneStream:
         if self._store is not None:
             self._store.close()
 
-    def _pieces(self, width: int, start: int) -> Generator[Pieces, None, None]:
-        n_genes = self.source.shape[1]
-        for begin in range(start, n_genes, width):
-            end = min(begin + width, n_genes)
+    def _cut(self, width: int, start: int, stop: int | None) -> Iterator[tuple[int, int]]:
+        """Yield the ends of blocks of genes ``start`` to ``stop``, None for all that follow."""
+        stop = self.source.shape[1] if stop is None else stop
+        for begin in range(start, stop, width):
+            yield begin, min(begin + width, stop)
+
+    def _pieces(self, width: int, start: int, stop: int | None) -> Generator[Pieces, None, None]:
+        for begin, end in self._cut(width, start, stop):
             if self._store is not None:
                 yield self._store.pieces(begin, end)
             else:

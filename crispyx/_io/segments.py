@@ -9,7 +9,9 @@ layout.
 
 from __future__ import annotations
 
+import os
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +23,14 @@ from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock, Pieces
 
 MAX_SEGMENT_MAJOR = 1 << 16
-Kept = np.ndarray | tuple[BinaryIO, int, np.dtype]
+Kept = np.ndarray | tuple[int, int, np.dtype]
 
 
 @dataclass(frozen=True)
 class _Segment:
     """One segment: its places in ``values`` and ``offsets``, which segments may share.
 
-    With a scratch file these two are (file, position, dtype).
+    With a scratch file these two are (descriptor, position, dtype).
     """
 
     first_major: int
@@ -55,7 +57,8 @@ class SegmentStore:
     ) -> None:
         self.n_minor = n_minor
         self._segments: list[_Segment] = []
-        self._files: list[BinaryIO] = []
+        self._files: list[int] = []
+        self._closing = weakref.finalize(self, _close, self._files)
         self._scratch: BinaryIO | None = None
         if named is not None:
             self._scratch = open(named, "w+b")  # noqa: SIM115
@@ -114,7 +117,7 @@ class SegmentStore:
 
     def add_file(self, path: Path, index: Mapping[str, np.ndarray]) -> None:
         """Add the segments of a named file after those there are."""
-        file = open(path, "rb")  # noqa: SIM115 - closed with the store
+        file = os.open(path, os.O_RDONLY)
         self._files.append(file)
         offsets = np.dtype(np.uint16)
         for first, ptr, (at, beside), kind in zip(
@@ -175,9 +178,9 @@ class SegmentStore:
     def close(self) -> None:
         """Let go of the segments and their files."""
         self._segments.clear()
-        for file in (self._scratch, *self._files):
-            if file is not None:
-                file.close()
+        self._closing()
+        if self._scratch is not None:
+            self._scratch.close()
 
     def _common_dtype(self) -> np.dtype:
         kinds = {_dtype(segment.values) for segment in self._segments}
@@ -189,15 +192,26 @@ class SegmentStore:
         position = self._scratch.seek(0, 2)
         array.tofile(self._scratch)
         self._scratch.flush()
-        return self._scratch, position, array.dtype
+        return self._scratch.fileno(), position, array.dtype
 
     @staticmethod
     def _slice(kept: Kept, begin: int, end: int) -> np.ndarray:
         if isinstance(kept, np.ndarray):
             return kept[begin:end]
         file, position, dtype = kept
-        file.seek(position + begin * dtype.itemsize)
-        return np.fromfile(file, dtype=dtype, count=end - begin)
+        array = np.empty(end - begin, dtype=dtype)
+        rest, place = array.view(np.uint8).data, position + begin * dtype.itemsize
+        while rest:
+            n_read = os.preadv(file, [rest], place)
+            if n_read == 0:
+                raise OSError("a scratch file ends before its values do")
+            rest, place = rest[n_read:], place + n_read
+        return array
+
+
+def _close(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())
 
 
 def _dtype(kept: Kept) -> np.dtype:

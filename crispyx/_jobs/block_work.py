@@ -242,7 +242,7 @@ def run_block(path: str, key: str, number: int, n_threads: int) -> None:
         before = map_arrays(folder.tile(number - manifest.n_blocks))
     start, stop = manifest.edges[unit : unit + 2].tolist()
     blocks: Any = stream.grouped if manifest.work.grouped else stream.blocks
-    with closing(blocks(stop - start, start)) as ahead:
+    with closing(blocks(stop - start, start, stop)) as ahead:
         tile = manifest.work.tile(position, next(ahead), before, barrier)
     fields = manifest.work.fields(position)
     kept = {name: np.asarray(tile[name], dtype=kind) for name, kind in fields.items()}

@@ -111,6 +111,7 @@ class Workers:
                 future.cancel()
 
     def _submit(self, function: Callable[..., Any], task: tuple[Any, ...]) -> Future[Any]:
+        self._require_answer()
         try:
             return self.executor.submit(function, *task)
         except BrokenExecutor:

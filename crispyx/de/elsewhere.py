@@ -197,7 +197,6 @@ def _assemble(
     if not stream.summary.complete and comparison.source.layout == "csc":
         add_seen(folder, numbers, stream.summary)
         stream.summary.complete = True
-    tiles = [folder.read_tile(number) for number in numbers]
     store = AssembledTiles(
         comparison.output,
         work.fields(last),
@@ -207,8 +206,8 @@ def _assemble(
     )
     store.open(resume=False)
     try:
-        for tile in tiles:
-            store.append(tile)
+        for number in numbers:
+            store.append(folder.read_tile(number))
         call = manifest.call
         call.method.complete(comparison, stream, store, work, before, barrier)
     finally:
