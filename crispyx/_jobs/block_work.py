@@ -335,6 +335,7 @@ class _Opened:
         manifest: Manifest = _saved(folder, MANIFEST, key)
         self.manifest = replace(manifest, work=manifest.work.with_threads(n_threads))
         self.n_threads = n_threads
+        self._sources: list[MatrixSource] = []
         self.stage_key = folder.key(STAGE)
         self.stage: Stage = _saved(folder, STAGE, self.stage_key)
         self._local = threading.local()
@@ -347,6 +348,7 @@ class _Opened:
                 source = stream.source
             else:
                 source = _opened_input(self.folder, self.stage)
+                self._sources.append(source)
             stream = GeneStream(
                 source,
                 self.stage.membership,
@@ -358,6 +360,11 @@ class _Opened:
             self._local.stream = stream
         return stream
 
+    def close(self) -> None:
+        """Close the input, wherever it was opened."""
+        for source in self._sources:
+            source.close()
+
 
 _latest: list[_Opened] = []
 _lock = threading.Lock()
@@ -366,5 +373,18 @@ _lock = threading.Lock()
 def _opened(folder: BlockFolder, key: str, n_threads: int) -> _Opened:
     with _lock:
         if not _latest or _latest[0].known_as != (folder.path, key, n_threads):
+            _forget()
             _latest[:] = [_Opened(folder, key, n_threads)]
         return _latest[0]
+
+
+def close_input() -> None:
+    """Close what blocks computed in this process have opened."""
+    with _lock:
+        _forget()
+
+
+def _forget() -> None:
+    for opened in _latest:
+        opened.close()
+    _latest.clear()

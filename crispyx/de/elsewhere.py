@@ -20,6 +20,7 @@ from crispyx._jobs.block_work import (
     Manifest,
     Stage,
     add_seen,
+    close_input,
     cross_barrier,
     run_block,
     turn_unit,
@@ -80,14 +81,17 @@ def run(comparison: Comparison, call: Call, executor: Any) -> None:
                 _, manifest, _ = _prepared(comparison, call, folder, workers)
         executor.planned = folder, manifest
         raise Planned
-    with workers_of(executor, comparison.running.n_jobs) as workers:
-        prepared = _prepared(comparison, call, folder, workers)
-        _, manifest, key = prepared
-        for position, name in enumerate(manifest.work.passes):
-            if position > 0:
-                cross_barrier(folder, key, manifest, position)
-            label = name if len(manifest.work.passes) == 1 else f"{call.method.name}: {name}"
-            _compute(comparison, folder, key, manifest.numbers(position), workers, label)
+    try:
+        with workers_of(executor, comparison.running.n_jobs) as workers:
+            prepared = _prepared(comparison, call, folder, workers)
+            _, manifest, key = prepared
+            for position, name in enumerate(manifest.work.passes):
+                if position > 0:
+                    cross_barrier(folder, key, manifest, position)
+                label = name if len(manifest.work.passes) == 1 else f"{call.method.name}: {name}"
+                _compute(comparison, folder, key, manifest.numbers(position), workers, label)
+    finally:
+        close_input()  # workers may be threads of this process
     _assemble(comparison, folder, *prepared)
     folder.remove()
 

@@ -116,7 +116,10 @@ def run_block(folder: str | Path, block: int, *, n_jobs: int | None = None) -> P
     n_blocks = manifest.n_blocks * len(manifest.work.passes)
     if not 0 <= block < n_blocks:
         raise InputError(f"block is {block}; {str(folder)!r} has the blocks 0 to {n_blocks - 1}")
-    block_work.run_block(str(place.path), key, int(block), resolve_threads(n_jobs))
+    try:
+        block_work.run_block(str(place.path), key, int(block), resolve_threads(n_jobs))
+    finally:
+        block_work.close_input()
     return place.tile(block)
 
 
