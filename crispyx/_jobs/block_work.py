@@ -21,6 +21,7 @@ from crispyx._io.genes import GeneStream, TurnedMatrix
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.source import MatrixSource, MatrixSummary, open_source
 from crispyx._jobs.block_folder import BlockFolder, PassTiles, Tile
+from crispyx._jobs.tiles import Rows
 from crispyx._kernels.layout import Membership
 from crispyx._run.fingerprint import difference, require_unchanged
 from crispyx._version import __version__
@@ -52,10 +53,12 @@ class Work(Protocol):
     def fields(self, number: int) -> Mapping[str, np.dtype]:
         """Return the arrays of a tile of a pass."""
 
-    def barrier(self, number: int, before: PassTiles) -> Any:
+    def barrier(self, number: int, before: Rows) -> Any:
         """Return what every block of pass ``number`` must know of all blocks of the one before."""
 
-    def tile(self, number: int, block: Any, before: Tile | None, barrier: Any) -> Tile:
+    def tile(
+        self, number: int, block: Any, before: Tile | None = None, barrier: Any = None
+    ) -> Tile:
         """Return the tile of a block in pass ``number``.
 
         ``before`` is the tile of the same genes in the pass before.

@@ -11,12 +11,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from crispyx._io.paths import begun_path, work_path
 from crispyx._io.tables import create_tables, table_places, write_columns
 from crispyx._jobs.checkpoint import Checkpoint
+
+
+class Rows(Protocol):
+    """Tables of a complete pass over the genes."""
+
+    n_groups: int
+    n_genes: int
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return rows ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
 
 
 class TileStore:

@@ -23,7 +23,7 @@ from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.plan import Plan
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.screen import Screen, resolve_screen
-from crispyx._jobs.tiles import TileStore
+from crispyx._jobs.tiles import Rows, TileStore
 from crispyx._kernels.layout import Membership
 from crispyx._run.executor import chosen_executor
 from crispyx._run.fingerprint import fingerprint
@@ -117,16 +117,6 @@ class Comparison:
             fingerprint=self.identity,
             scanpy_key="rank_genes_groups" if self.running.scanpy_format else None,
         )
-
-
-class Rows(Protocol):
-    """Tables of a complete pass over the genes."""
-
-    n_groups: int
-    n_genes: int
-
-    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Return rows ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
 
 
 class Method(Protocol):

@@ -257,4 +257,3 @@ def _reopened_by(data: Any) -> Any:
         return os.path.abspath(resolve_data_path(data))
     except InputTypeError as error:
         raise InputError(f"other processes cannot see this data: {error}") from error
-

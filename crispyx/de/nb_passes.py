@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from crispyx._jobs.results import Column
+from crispyx._jobs.tiles import Rows
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._stats.dispersion import normalized_moments
 from crispyx._stats.expression_filter import tested_pairs
 from crispyx._stats.moments import Arm
 from crispyx._stats.nb_likelihood import Counts
 from crispyx.de.arguments import Rules
-from crispyx.de.comparison import Rows
 from crispyx.de.nb_cells import ScreenCells
 from crispyx.de.nb_stages import (
     ALL_ZERO,

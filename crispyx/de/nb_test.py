@@ -21,12 +21,12 @@ from crispyx._jobs.covariates import Covariates, read_covariates
 from crispyx._jobs.driver import run_units
 from crispyx._jobs.plan import MAX_WIDTH, Plan, plan_genes
 from crispyx._jobs.screen import REST, Screen
-from crispyx._jobs.tiles import TileStore
+from crispyx._jobs.tiles import Rows, TileStore
 from crispyx._kernels.layout import CompressedBlock, Membership
 from crispyx._run.budget import working_memory
 from crispyx._run.sampling import Sampler
 from crispyx._stats.dispersion import largest_dispersion
-from crispyx.de.comparison import Comparison, Method, Rows
+from crispyx.de.comparison import Comparison, Method
 from crispyx.de.nb_cells import chosen_genes, require_size_factors, screen_cells
 from crispyx.de.nb_choices import Choices
 from crispyx.de.nb_passes import COLUMNS, FIELDS, GENEWISE, Passes, Tile
@@ -342,9 +342,7 @@ class NegativeBinomialTest(Method):
         }
 
 
-def _columns(
-    store: TileStore | None, fields: Iterable[str], block: CompressedBlock
-) -> Tile | None:
+def _columns(store: TileStore | None, fields: Iterable[str], block: CompressedBlock) -> Tile | None:
     """Return what an earlier pass found for the genes of a block, if there was one."""
     if store is None:
         return None

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from crispyx._jobs.tiles import Rows
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._stats.apeglm import Searching
-from crispyx.de.comparison import Rows
 from crispyx.de.nb_passes import FIELDS, GENEWISE, Passes, Tile
 from crispyx.de.nb_shrinkage import SHRUNK_FIELDS, Shrinking, prior_scales
 from crispyx.de.nb_stages import Shrinkage

@@ -18,13 +18,13 @@ from crispyx._jobs.block_work import Work
 from crispyx._jobs.driver import run_units
 from crispyx._jobs.plan import BYTES_PER_GROUPED, Plan, plan_genes
 from crispyx._jobs.screen import Screen
-from crispyx._jobs.tiles import TileStore
+from crispyx._jobs.tiles import Rows, TileStore
 from crispyx._kernels.layout import GroupedGenes, Membership
 from crispyx._stats.expression_filter import tested_pairs
 from crispyx._stats.moments import Arm, comparison_arms
 from crispyx._stats.welch import log_fold_changes
 from crispyx.de.arguments import Rules
-from crispyx.de.comparison import Comparison, Method, Rows
+from crispyx.de.comparison import Comparison, Method
 from crispyx.errors import CrispyxWarning
 from crispyx.settings import Engine
 
@@ -159,6 +159,7 @@ class BlockTestWork:
 
     @property
     def passes(self) -> tuple[str, ...]:
+        """The one pass."""
         return (self.method.name,)
 
     def with_threads(self, n_threads: int) -> BlockTestWork:

@@ -11,9 +11,9 @@ from crispyx._jobs.block_folder import BlockFolder
 from crispyx._jobs.block_work import MANIFEST, Manifest
 from crispyx._run.executor import chosen_executor
 from crispyx._run.threads import resolve_threads
-from crispyx.de.rank_genes_groups import METHODS
 from crispyx.de.comparison import Call, compare
 from crispyx.de.elsewhere import InSteps, Planned
+from crispyx.de.rank_genes_groups import METHODS
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.errors import InputError, OutputExistsError
 
@@ -151,9 +151,7 @@ def assemble_blocks(
     """
     place = BlockFolder(Path(folder))
     call: Call = _manifest(place)[1].call
-    running = replace(
-        call.running, n_jobs=n_jobs, resume=True, executor=InSteps(folder=place.path)
-    )
+    running = replace(call.running, n_jobs=n_jobs, resume=True, executor=InSteps(folder=place.path))
     result = compare(call.data, call.method, call.selection, call.limits, running)
     if not keep:
         place.remove()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,12 +83,14 @@ def test_a_scheduler_that_is_gone_is_an_error_and_the_run_goes_on_with_another(
     client: Any, screen: Path, monkeypatch
 ) -> None:
     options = {"n_workers": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as lost:
-        with monkeypatch.context() as patch, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            after_two_blocks(patch, cluster.close)
-            with pytest.raises(WorkerError, match="scheduler does not answer.*resume=True"):
-                tables(screen, "out", executor=lost)
+    with (
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster) as lost,
+        monkeypatch.context() as patch,
+    ):
+        after_two_blocks(patch, cluster.close)
+        with pytest.raises(WorkerError, match=r"scheduler does not answer.*resume=True"):
+            tables(screen, "out", executor=lost)
     kept = list(screen.with_name("out.h5ad.blocks").glob("tiles/*.tile"))
     assert len(kept) >= 2
     found = tables(screen, "out", executor=client, resume=True)

@@ -106,7 +106,7 @@ def test_block_under_the_number_of_another_is_refused(screen: Path) -> None:
     plan = planned(screen)
     tile = run_block(plan.folder, 1)
     shutil.copy(tile, tile.with_name("000003.tile"))
-    with pytest.raises(CheckpointError, match="block 3 in .* belongs to another"):
+    with pytest.raises(CheckpointError, match=r"block 3 in .* belongs to another"):
         run_block(plan.folder, 3)
 
 
@@ -124,7 +124,7 @@ def test_input_that_was_changed_is_refused_by_every_step(screen: Path) -> None:
     with h5py.File(screen, "r+") as file:
         file["X/data"][0] += 1
     os.utime(screen, ns=(1, 1))
-    with pytest.raises(InputError, match="not any more what the blocks in .* mtime_ns"):
+    with pytest.raises(InputError, match=r"not any more what the blocks in .* mtime_ns"):
         run_block(plan.folder, 1)
     with pytest.raises(CheckpointError, match="belongs to another run: input mtime_ns"):
         assemble_blocks(plan.folder)
@@ -172,7 +172,9 @@ def test_blocks_have_about_as_many_non_zeros_each(tmp_path: Path, monkeypatch) -
     assert max(widths[5:]) == 40
 
 
-@pytest.mark.parametrize("value", [(1.5, float("inf"), "a", None, True), {"a": [1, (2,)]}, Path("x")])
+@pytest.mark.parametrize(
+    "value", [(1.5, float("inf"), "a", None, True), {"a": [1, (2,)]}, Path("x")]
+)
 def test_records_come_back_as_they_were(value: Any) -> None:
     record = json.loads(json.dumps(to_record(value, {})))
     assert from_record(record, {}) == value
