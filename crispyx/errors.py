@@ -46,6 +46,10 @@ class DiskSpaceError(CrispyxError, OSError):
     """Not enough free space for the output."""
 
 
+class WorkerError(CrispyxError, RuntimeError):
+    """A worker, or the scheduler of the workers, was lost once too often."""
+
+
 class MissingPackageError(CrispyxError, ImportError):
     """An optional package that is not installed."""
 

@@ -1,4 +1,4 @@
-"""Session-wide choices: threads, memory, engine, progress bars, scratch folder, zarr stores.
+"""Session-wide choices: threads, memory, engine, executor, bars, scratch folder, zarr stores.
 
 None of them changes a number; see ``docs/streaming.md``.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from crispyx.errors import InputError
 
 Engine = Literal["compiled", "reference"]
 ENGINES = ("compiled", "reference")
+EXECUTORS = ("threads", "processes")
 
 
 class Settings:
@@ -28,6 +29,9 @@ class Settings:
         what is free, control-group (container, SLURM) limits included.
     engine : {"compiled", "reference"}
         ``"reference"`` runs the same public calls through the slow, readable definitions.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What computes the blocks of long operations; None and ``"threads"`` are this process. Any
+        ``concurrent.futures.Executor`` will do.
     progress : bool or None
         Progress bars on standard error; None shows them on a terminal only.
     scratch_dir : pathlib.Path or None
@@ -44,6 +48,7 @@ class Settings:
         self._engine: Engine = "compiled"
         self._scratch_dir: Path | None = None
         self._zarr_format: Literal[2, 3] | None = None
+        self._executor: Any = None
         self.progress: bool | None = None
         self.zarr_shards: bool = False
 
@@ -81,6 +86,20 @@ class Settings:
         self._engine = value
 
     @property
+    def executor(self) -> Any:
+        """What computes blocks, or None."""
+        return self._executor
+
+    @executor.setter
+    def executor(self, value: Any) -> None:
+        if value is not None and value not in EXECUTORS and not hasattr(value, "submit"):
+            raise InputError(
+                f"settings.executor is {value!r}; choose one of {EXECUTORS}, give an Executor of "
+                "concurrent.futures, a dask.distributed.Client, or None"
+            )
+        self._executor = value
+
+    @property
     def scratch_dir(self) -> Path | None:
         """Folder of scratch files, or None."""
         return self._scratch_dir
@@ -109,6 +128,7 @@ class Settings:
             "n_threads",
             "memory_limit_gb",
             "engine",
+            "executor",
             "progress",
             "scratch_dir",
             "zarr_format",

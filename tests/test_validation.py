@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from layouts import COLUMN, count_screen, log_screen, write_h5ad
 
-from validation.benchmarks import agreement, session
+from validation.benchmarks import agreement, generated, session
 from validation.benchmarks.cases import MODELS, OPERATIONS, WITHOUT_PROCESS, Case, cases
 from validation.benchmarks.comparison import Comparison
 from validation.benchmarks.inputs import warm_up
@@ -388,3 +388,23 @@ def test_every_set_of_loops_of_this_processor_is_timed() -> None:
     assert len(block.values) == block.run_ptr[-1, -1]
     np.testing.assert_array_equal(block.run_ptr[1:, 0], block.run_ptr[:-1, -1])
     assert kernel_paths.seconds(block, 0) > 0
+
+
+def test_blocks_of_a_screen_that_is_nowhere_stored_take_time_and_memory_by_the_value() -> None:
+    found = list(generated.measured(20_000, 0.1, 20_000, 1, 1))
+    assert [one.name for one in found] == ["wilcoxon", "nb_glm: dispersions", "nb_glm: tests"]
+    assert all(one.nanoseconds > 0 and one.n_values == 20_000 for one in found)
+
+
+def test_generated_genes_are_the_same_however_they_are_read() -> None:
+    genes = generated.GeneratedGenes(1_000, 0.3)
+    (whole,) = genes.blocks(0, 6, max_values=10**6, max_major=6)
+    parts = list(genes.blocks(0, 6, max_values=700, max_major=6))
+    assert [part.stop - part.start for part in parts] == [2, 2, 2]
+    np.testing.assert_array_equal(whole.values, np.concatenate([p.values for p in parts]))
+    np.testing.assert_array_equal(whole.minor, np.concatenate([p.minor for p in parts]))
+    for gene in range(6):
+        cells = whole.minor[whole.ptr[gene] : whole.ptr[gene + 1]]
+        assert np.all(np.diff(cells) > 0)
+        assert cells[0] >= 0
+        assert cells[-1] < 1_000

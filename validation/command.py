@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from validation import kernel_paths, mutants
-from validation.benchmarks import guard, scaling
+from validation.benchmarks import executors, generated, guard, scaling
 from validation.benchmarks.cases import ALL_PEERS, OPERATIONS, cases
 from validation.benchmarks.page import page
 from validation.benchmarks.plot import plot_ratios
@@ -55,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     gallery = commands.add_parser("gallery", help="draw every figure into docs/gallery.md")
     gallery.add_argument("--docs", type=Path, default=DOCS, help="folder of the page")
     gallery.set_defaults(run=_gallery)
-    others = (module.add_parser(commands) for module in (parity, mutants, scaling, guard))
+    others = (
+        module.add_parser(commands)
+        for module in (parity, mutants, scaling, guard, generated, executors)
+    )
     for command in (peers, bench, *others):
         command.add_argument("--cache", help="environments and screens; ~/.cache by default")
     return parser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +23,22 @@ from crispyx._run.workers import in_parallel
 from crispyx.errors import InputError
 
 LOG_TARGET_SUM = 1e4
+
+
+@dataclass(frozen=True)
+class TurnedMatrix:
+    """A matrix that was passed over before: what was seen, and its genes.
+
+    Attributes
+    ----------
+    summary : MatrixSummary
+        Of all cells of the membership.
+    store : SegmentStore or None
+        The genes; None for a CSC matrix, which holds them itself.
+    """
+
+    summary: MatrixSummary
+    store: SegmentStore | None
 
 
 class GeneStream:
@@ -47,6 +63,8 @@ class GeneStream:
     in_place : bool
         Leave a CSR matrix that lies in one piece, in memory or in its file, where it is: genes are
         looked up in its rows, which memory must be able to hold.
+    turned : TurnedMatrix or None
+        What an earlier pass left of the matrix; there is none to make then.
     """
 
     def __init__(
@@ -58,6 +76,7 @@ class GeneStream:
         n_threads: int = 1,
         max_cells: int | None = None,
         in_place: bool = False,
+        turned: TurnedMatrix | None = None,
     ) -> None:
         if max_cells is not None and max_cells < 1:
             raise InputError(f"the chunk size is {max_cells}; give a whole number >= 1 or None")
@@ -73,6 +92,11 @@ class GeneStream:
         self._members_read = False
         self._store: SegmentStore | None = None
         self._rows: RowsInPlace | None = None
+        if turned is not None:
+            self.summary, self._store = turned.summary, turned.store
+            self._members_read = True
+            self._seen = source.shape[1] if turned.summary.complete else 0
+            return
         if source.layout == "csc":
             return
         if in_place and source.layout == "csr" and membership.group_of_cell is not None:
@@ -166,29 +190,47 @@ class GeneStream:
         """Hand out ``log1p(value / library size * 1e4)`` instead of the stored values."""
         self._take_log1p = True
 
-    def blocks(self, width: int, start: int = 0) -> Generator[CompressedBlock, None, None]:
-        """Yield blocks of ``width`` genes, the stored zeros left out."""
-        n_genes = self.source.shape[1]
-        for begin in range(start, n_genes, width):
-            yield self._log(self._block(begin, min(begin + width, n_genes)))
+    @property
+    def takes_log1p(self) -> bool:
+        """Whether :meth:`take_log1p` was called."""
+        return self._take_log1p
 
-    def grouped(self, width: int, start: int = 0) -> Generator[GroupedGenes, None, None]:
+    def n_values_of_genes(self) -> np.ndarray:
+        """Return the number of values of each gene (n_genes,), as stored or as turned around."""
+        if self._store is not None:
+            return self._store.n_values_of_minor()
+        indptr = getattr(self.source.storage, "indptr", None)
+        if indptr is not None and len(indptr) == self.source.shape[1] + 1:
+            return np.diff(indptr)
+        n_genes = self.source.shape[1]
+        return np.full(n_genes, -(-self.source.storage.n_stored // n_genes))
+
+    def blocks(
+        self, width: int, start: int = 0, stop: int | None = None
+    ) -> Generator[CompressedBlock, None, None]:
+        """Yield blocks of ``width`` genes, the stored zeros left out."""
+        for begin, end in self._cut(width, start, stop):
+            yield self._log(self._block(begin, end))
+
+    def grouped(
+        self, width: int, start: int = 0, stop: int | None = None
+    ) -> Generator[GroupedGenes, None, None]:
         """Yield blocks of ``width`` genes with their values sorted by group.
 
         The values of a block are overwritten by those of the next one.
         """
         if self._take_log1p or self.membership.group_of_cell is None:
-            with closing(prefetch(self.blocks(width, start))) as blocks:
+            with closing(prefetch(self.blocks(width, start, stop))) as blocks:
                 for block in blocks:
                     yield group_genes(block, self.membership, self.n_threads)
             return
         if self._rows is not None:
             self._rows.rewind()
-            for begin in range(start, self.source.shape[1], width):
-                yield self._rows.block(begin, min(begin + width, self.source.shape[1]))
+            for begin, end in self._cut(width, start, stop):
+                yield self._rows.block(begin, end)
             return
         room = np.empty(0, dtype=np.float32)
-        with closing(prefetch(self._pieces(width, start))) as pieces:
+        with closing(prefetch(self._pieces(width, start, stop))) as pieces:
             for piece in pieces:
                 room = _room_for(piece, room)
                 yield group_pieces(piece, self.membership, room, self.n_threads)
@@ -199,10 +241,14 @@ class GeneStream:
         if self._store is not None:
             self._store.close()
 
-    def _pieces(self, width: int, start: int) -> Generator[Pieces, None, None]:
-        n_genes = self.source.shape[1]
-        for begin in range(start, n_genes, width):
-            end = min(begin + width, n_genes)
+    def _cut(self, width: int, start: int, stop: int | None) -> Iterator[tuple[int, int]]:
+        """Yield the ends of blocks of genes ``start`` to ``stop``, None for all that follow."""
+        stop = self.source.shape[1] if stop is None else stop
+        for begin in range(start, stop, width):
+            yield begin, min(begin + width, stop)
+
+    def _pieces(self, width: int, start: int, stop: int | None) -> Generator[Pieces, None, None]:
+        for begin, end in self._cut(width, start, stop):
             if self._store is not None:
                 yield self._store.pieces(begin, end)
             else:

@@ -134,6 +134,14 @@ def begun_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.work.begun")
 
 
+def blocks_folder(output: Path, scratch_dir: Path | None = None) -> Path:
+    """Return the folder in which blocks of ``output`` are computed one by one.
+
+    It is beside the output, or in a folder of scratch files.
+    """
+    return (scratch_dir or output.parent) / f"{output.name}.blocks"
+
+
 def shrunk_name(
     input_path: Path,
     output_dir: str | os.PathLike[str] | None = None,

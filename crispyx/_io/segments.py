@@ -9,7 +9,10 @@ layout.
 
 from __future__ import annotations
 
+import os
 import tempfile
+import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,19 +23,20 @@ from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock, Pieces
 
 MAX_SEGMENT_MAJOR = 1 << 16
+Kept = np.ndarray | tuple[int, int, np.dtype]
 
 
 @dataclass(frozen=True)
 class _Segment:
     """One segment: its places in ``values`` and ``offsets``, which segments may share.
 
-    With a scratch file these two are (position, dtype) in it.
+    With a scratch file these two are (descriptor, position, dtype).
     """
 
     first_major: int
     ptr: np.ndarray
-    values: np.ndarray | tuple[int, np.dtype]
-    offsets: np.ndarray | tuple[int, np.dtype]
+    values: Kept
+    offsets: Kept
 
 
 class SegmentStore:
@@ -44,13 +48,21 @@ class SegmentStore:
         Length of the axis to be read.
     scratch_dir : pathlib.Path or None
         Folder of the scratch file; None keeps the segments in memory.
+    named : pathlib.Path or None
+        A scratch file that others are to read, see :meth:`index`.
     """
 
-    def __init__(self, n_minor: int, scratch_dir: Path | None = None) -> None:
+    def __init__(
+        self, n_minor: int, scratch_dir: Path | None = None, *, named: Path | None = None
+    ) -> None:
         self.n_minor = n_minor
         self._segments: list[_Segment] = []
+        self._files: list[int] = []
+        self._closing = weakref.finalize(self, _close, self._files)
         self._scratch: BinaryIO | None = None
-        if scratch_dir is not None:
+        if named is not None:
+            self._scratch = open(named, "w+b")  # noqa: SIM115
+        elif scratch_dir is not None:
             # Nameless from the start: the space is freed however the process ends.
             self._scratch = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115
 
@@ -86,6 +98,44 @@ class SegmentStore:
         kept = self._keep(values), self._keep(offsets)
         for first, pointers in zip(edges[:-1], ptr, strict=True):
             self._segments.append(_Segment(block.start + int(first), pointers, *kept))
+
+    def index(self) -> dict[str, np.ndarray]:
+        """Return what :meth:`add_file` must be told of the segments in the named file."""
+        places, kinds = [], []
+        for segment in self._segments:
+            assert not isinstance(segment.values, np.ndarray)  # in the file
+            assert not isinstance(segment.offsets, np.ndarray)
+            places.append((segment.values[1], segment.offsets[1]))
+            kinds.append(segment.values[2].str)
+        ptr = [segment.ptr for segment in self._segments]
+        return {
+            "first_major": np.array([s.first_major for s in self._segments], dtype=np.int64),
+            "ptr": np.array(ptr, dtype=np.int64).reshape(len(ptr), self.n_minor + 1),
+            "places": np.array(places, dtype=np.int64).reshape(len(ptr), 2),
+            "kinds": np.array(kinds, dtype="S3"),
+        }
+
+    def add_file(self, path: Path, index: Mapping[str, np.ndarray]) -> None:
+        """Add the segments of a named file after those there are."""
+        file = os.open(path, os.O_RDONLY)
+        self._files.append(file)
+        offsets = np.dtype(np.uint16)
+        for first, ptr, (at, beside), kind in zip(
+            index["first_major"].tolist(),
+            index["ptr"],
+            index["places"].tolist(),
+            index["kinds"].tolist(),
+            strict=True,
+        ):
+            values = file, at, np.dtype(kind.decode())
+            self._segments.append(_Segment(first, ptr, values, (file, beside, offsets)))
+
+    def n_values_of_minor(self) -> np.ndarray:
+        """Return the number of values of every minor vector (n_minor,) int64."""
+        counts = np.zeros(self.n_minor, dtype=np.int64)
+        for segment in self._segments:
+            counts += np.diff(segment.ptr)
+        return counts
 
     def pieces(self, start: int, stop: int) -> Pieces:
         """Return minor vectors ``start`` to ``stop`` as one piece per segment."""
@@ -126,8 +176,9 @@ class SegmentStore:
         return CompressedBlock(start, stop, values, major, ptr)
 
     def close(self) -> None:
-        """Let go of the segments and the scratch file."""
+        """Let go of the segments and their files."""
         self._segments.clear()
+        self._closing()
         if self._scratch is not None:
             self._scratch.close()
 
@@ -135,22 +186,33 @@ class SegmentStore:
         kinds = {_dtype(segment.values) for segment in self._segments}
         return np.result_type(np.float32, *kinds)
 
-    def _keep(self, array: np.ndarray) -> np.ndarray | tuple[int, np.dtype]:
+    def _keep(self, array: np.ndarray) -> Kept:
         if self._scratch is None:
             return array
         position = self._scratch.seek(0, 2)
         array.tofile(self._scratch)
         self._scratch.flush()
-        return position, array.dtype
+        return self._scratch.fileno(), position, array.dtype
 
-    def _slice(self, kept: np.ndarray | tuple[int, np.dtype], begin: int, end: int) -> np.ndarray:
+    @staticmethod
+    def _slice(kept: Kept, begin: int, end: int) -> np.ndarray:
         if isinstance(kept, np.ndarray):
             return kept[begin:end]
-        assert self._scratch is not None  # kept there by _keep
-        position, dtype = kept
-        self._scratch.seek(position + begin * dtype.itemsize)
-        return np.fromfile(self._scratch, dtype=dtype, count=end - begin)
+        file, position, dtype = kept
+        array = np.empty(end - begin, dtype=dtype)
+        rest, place = array.view(np.uint8).data, position + begin * dtype.itemsize
+        while rest:
+            n_read = os.preadv(file, [rest], place)
+            if n_read == 0:
+                raise OSError("a scratch file ends before its values do")
+            rest, place = rest[n_read:], place + n_read
+        return array
 
 
-def _dtype(kept: np.ndarray | tuple[int, np.dtype]) -> np.dtype:
-    return kept.dtype if isinstance(kept, np.ndarray) else kept[1]
+def _close(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())
+
+
+def _dtype(kept: Kept) -> np.dtype:
+    return kept.dtype if isinstance(kept, np.ndarray) else kept[2]

@@ -11,12 +11,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from crispyx._io.paths import begun_path, work_path
 from crispyx._io.tables import create_tables, table_places, write_columns
 from crispyx._jobs.checkpoint import Checkpoint
+
+
+class Rows(Protocol):
+    """Tables of a complete pass over the genes."""
+
+    n_groups: int
+    n_genes: int
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return rows ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
 
 
 class TileStore:
@@ -105,13 +116,17 @@ class TileStore:
         assert self._file is not None
         for name, kind in self.fields.items():
             columns = np.ascontiguousarray(tile[name], dtype=kind)
-            first = self.done * self.width
-            write_columns(self._file, columns, first, self._places[name], self.n_genes)
+            write_columns(self._file, columns, self._first_gene, self._places[name], self.n_genes)
         if begun != self.work_path:
             os.replace(begun, self.work_path)
         self.done += 1
         if self._checkpoint.due(self.done):
             self.save()
+
+    @property
+    def _first_gene(self) -> int:
+        """First gene of the next unit."""
+        return self.done * self.width
 
     def save(self) -> None:
         """Note the progress."""
@@ -157,6 +172,41 @@ class TileStore:
 
     def _open(self, path: Path, places: dict[str, int]) -> None:
         self._file, self._places = os.open(path, os.O_RDWR), places
+
+
+class AssembledTiles(TileStore):
+    """Tiles that are kept elsewhere and put together in one go: there is no progress to note.
+
+    Parameters
+    ----------
+    output, fields, shape, checkpoint
+        As of a :class:`TileStore`.
+    edges : numpy.ndarray (n_units + 1,) int64
+        First gene of every unit, and the number of genes.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        fields: Mapping[str, np.dtype],
+        shape: tuple[int, int],
+        edges: np.ndarray,
+        checkpoint: Checkpoint,
+    ) -> None:
+        super().__init__(output, fields, shape, shape[1], checkpoint)
+        self._edges = edges
+
+    @property
+    def n_units(self) -> int:
+        """Number of units of the whole result."""
+        return len(self._edges) - 1
+
+    @property
+    def _first_gene(self) -> int:
+        return int(self._edges[self.done])
+
+    def save(self) -> None:
+        """Note nothing: an interrupted assembly begins again."""
 
 
 class HeldTile(TileStore):

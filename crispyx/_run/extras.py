@@ -23,3 +23,21 @@ def import_scanpy(user: str) -> Any:
             'pip install "crispyx[scanpy]" (in a source tree: pip install ".[scanpy]")'
         ) from error
     return scanpy
+
+
+def import_distributed() -> Any:
+    """Return dask.distributed.
+
+    Raises
+    ------
+    MissingPackageError
+        It is not installed; the message says how to install it.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingPackageError(
+            "the dask executor needs dask.distributed, which is not installed: "
+            'pip install "crispyx[dask]" (in a source tree: pip install ".[dask]")'
+        ) from error
+    return distributed

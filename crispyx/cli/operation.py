@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from crispyx.cli.answers import Answer
-from crispyx.cli.conduct import threads
+from crispyx.cli.conduct import computing_elsewhere, threads
 from crispyx.cli.signature import ALIASES, TEXTS, given, options_of, silent_arguments
 from crispyx.settings import settings
 
@@ -64,6 +64,10 @@ class Operation:
         found: Callable[..., Any] = getattr(import_module(self.home), self.function)
         return found
 
+    def invoked(self) -> Callable[..., Any]:
+        """Return what the command calls with the arguments of the function."""
+        return self.load()
+
 
 def command_of(operation: Operation) -> click.Command:
     """Return the command of an operation."""
@@ -74,9 +78,14 @@ def command_of(operation: Operation) -> click.Command:
         if operation.writes_beside and not {"output_dir", "output_path"} & set(arguments):
             arguments["output_dir"] = str(Path(source).parent)
         answer = Answer(quiet=quiet, as_json=as_json)
+        elsewhere = arguments.pop("executor", None), arguments.pop("scheduler", None)
         start = time.perf_counter()
-        with answer.running(), session(arguments, function, quiet=quiet):
-            value = function(source, **silent_arguments(function), **arguments)
+        with (
+            answer.running(),
+            computing_elsewhere(*elsewhere),
+            session(arguments, function, quiet=quiet),
+        ):
+            value = operation.invoked()(source, **silent_arguments(function), **arguments)
             facts = operation.facts(value, source, arguments)
         seconds = round(time.perf_counter() - start, 3)
         facts = {"command": operation.name, "input": source, **facts, "seconds": seconds}
@@ -88,6 +97,7 @@ def command_of(operation: Operation) -> click.Command:
         params=[
             click.Argument(["source"], metavar=operation.argument),
             *made,
+            *_executor_options(function),
             *_running_options({option.name for option in made}),
         ],
         callback=run,
@@ -129,6 +139,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (bool, int, str, type(None))) else str(value)
+
+
+def _executor_options(function: Callable[..., Any]) -> list[click.Option]:
+    """Return who may compute, where the function lets others do it."""
+    if "executor" not in inspect.signature(function).parameters:
+        return []
+    return [
+        click.Option(
+            ["--executor"],
+            type=click.Choice(["threads", "processes", "dask"]),
+            help="What computes the blocks of genes; threads of this process unless given.",
+        ),
+        click.Option(["--scheduler"], help="Address of the dask scheduler, tcp://HOST:PORT."),
+    ]
 
 
 def _running_options(present: set[str | None]) -> list[click.Option]:

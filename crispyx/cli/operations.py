@@ -119,7 +119,8 @@ def _hits(adjusted: np.ndarray) -> int:
     return int(np.count_nonzero(adjusted <= ALPHA))
 
 
-def _tested_line(facts: Given) -> str:
+def tested_line(facts: Given) -> str:
+    """Return the line for people of what a comparison found."""
     changing = sum(n > 0 for n in facts["hits"].values())
     return (
         f"{facts['method']}: {_counted(facts['n_perturbations'], 'perturbation')} x "
@@ -280,7 +281,7 @@ TESTS = (
         "t_test",
         "Compare every perturbation of FILE with the control by Welch's t-test.",
         tested,
-        _tested_line,
+        tested_line,
     ),
     Operation(
         "wilcoxon",
@@ -288,7 +289,7 @@ TESTS = (
         "wilcoxon_test",
         "Compare every perturbation of FILE with the control by Wilcoxon's rank-sum test.",
         tested,
-        _tested_line,
+        tested_line,
     ),
     Operation(
         "nb-glm",
@@ -297,7 +298,7 @@ TESTS = (
         "Compare the counts of every perturbation of FILE with the control by a negative binomial "
         "model.",
         tested,
-        _tested_line,
+        tested_line,
         without=("size_factors",),
         shown={"covariates": "obs column to adjust for; may be repeated."},
     ),

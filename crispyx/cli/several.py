@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from crispyx.cli import operations
+from crispyx.cli import operations, steps
 from crispyx.cli.operation import command_of
 
 
@@ -20,5 +20,7 @@ def pseudobulk() -> None:
 
 for _operation in operations.TESTS:
     de.add_command(command_of(_operation))
+for _command in (steps.plan, steps.run_block, steps.assemble):
+    de.add_command(_command)
 for _operation in operations.PSEUDOBULK:
     pseudobulk.add_command(command_of(_operation))

@@ -34,6 +34,8 @@ ALIASES = {
     "n_jobs": ("-j", "--threads"),
     "memory_limit_gb": ("--memory",),
 }
+# Objects of Python: a command has options of its own for them.
+OBJECTS = ("executor",)
 # Said by --quiet, and by progress bars that show themselves on a terminal.
 SILENT = {"verbose": False, "show_progress": True}
 # For parameters whose docstring only points elsewhere.
@@ -82,7 +84,7 @@ def options_of(
     return [
         _option(one, texts.get(one.name, ""), _choices(said.get(one.name, ("", ""))[0]))
         for one in list(inspect.signature(function).parameters.values())[1:]
-        if one.name not in without and one.name not in SILENT
+        if one.name not in (*without, *OBJECTS) and one.name not in SILENT
     ]
 
 

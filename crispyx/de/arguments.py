@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crispyx._stats.expression_filter import ExpressionThresholds
 from crispyx._stats.multiple_testing import CORRECTIONS, SCOPES, Correction, Scope
@@ -51,6 +52,7 @@ class Running:
     force: bool
     scanpy_format: bool
     show: bool | None
+    executor: Any = None
 
 
 def select(

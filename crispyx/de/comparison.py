@@ -11,19 +11,25 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from crispyx._io.genes import GeneStream
 from crispyx._io.paths import check_output_name, prepare_output, resolve_output_path
 from crispyx._io.scanpy_format import require_room
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.batches import Batches, read_batches
+from crispyx._jobs.block_work import Work
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.driver import writing_units
 from crispyx._jobs.outputs import can_reuse
+from crispyx._jobs.plan import Plan
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.screen import Screen, resolve_screen
-from crispyx._jobs.tiles import TileStore
+from crispyx._jobs.tiles import Rows, TileStore
+from crispyx._kernels.layout import Membership
+from crispyx._run.executor import chosen_executor
 from crispyx._run.fingerprint import fingerprint
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.multiple_testing import adjust
+from crispyx.de import elsewhere
 from crispyx.de.arguments import Rules, Running, Selection
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.de.storage import load_result
@@ -114,9 +120,13 @@ class Comparison:
 
 
 class Method(Protocol):
-    """A test: what it is called, what it writes, and how it runs."""
+    """A test: what it is called, what it writes, and how it runs.
+
+    ``looks`` says that the whole matrix must have been seen before the first block.
+    """
 
     name: str
+    looks: bool
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -129,8 +139,60 @@ class Method(Protocol):
     def check(self, source: MatrixSource, screen: Screen) -> None:
         """Refuse what the test cannot be asked, before anything is read or written."""
 
+    def recordable(self) -> Method:
+        """Return the test as another process is told of it."""
+        return self
+
+    def plan(self, comparison: Comparison) -> Plan:
+        """Choose the sizes of the work."""
+
+    def membership(self, comparison: Comparison) -> Membership:
+        """Return the groups by which blocks of genes are sorted."""
+
+    def work(self, comparison: Comparison, stream: GeneStream, plan: Plan) -> Work:
+        """Look at the data before the first block, and return what is computed of each."""
+
+    def complete(
+        self,
+        comparison: Comparison,
+        stream: GeneStream,
+        store: TileStore,
+        work: Work,
+        before: Rows | None = None,
+        barrier: Any = None,
+    ) -> None:
+        """Warn about what only the whole shows, and write the result from all tiles.
+
+        ``before`` are the tables of the pass before the last, ``barrier`` is what the last pass
+        knew of them.
+        """
+
     def run(self, comparison: Comparison) -> None:
-        """Compute and write the result."""
+        """Compute and write the result in this process."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a caller asked for, so that another process can go on with it.
+
+    Attributes
+    ----------
+    data : str or list of str
+        The input.
+    method : Method
+        The test.
+    selection, limits, running
+        The folded arguments of the documented door.
+    output : pathlib.Path
+        The result.
+    """
+
+    data: Any
+    method: Method
+    selection: Selection
+    limits: Rules
+    running: Running
+    output: Path
 
 
 def compare(
@@ -147,7 +209,9 @@ def compare(
     selection, limits, running
         The folded arguments of the documented door.
     """
-    engine = settings.engine
+    engine, executor = settings.engine, running.executor
+    if not isinstance(executor, elsewhere.InSteps):
+        executor = chosen_executor(executor)
     with open_source(data, selection.layer) as source:
         screen = resolve_screen(
             source,
@@ -191,11 +255,14 @@ def compare(
         n_threads = resolve_threads(running.n_jobs)
         with writing_units(output):
             _warn_about_sizes(screen, limits)
-            method.run(
-                Comparison(
-                    source, screen, batches, limits, running, output, identity, engine, n_threads
-                )
+            comparison = Comparison(
+                source, screen, batches, limits, running, output, identity, engine, n_threads
             )
+            if executor is None:
+                method.run(comparison)
+            else:
+                call = Call(data, method, selection, limits, running, output)
+                elsewhere.run(comparison, call, executor)
     return load_result(output)
 
 

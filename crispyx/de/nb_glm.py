@@ -79,6 +79,7 @@ def nb_glm_test(
     control_genes: Iterable[str] | None = None,
     seed: int = 0,
     most_sets: int = 100_000,
+    executor: Any = None,
 ) -> RankGenesGroupsResult:
     r"""Fit a negative binomial model to the counts of every gene in every comparison.
 
@@ -240,6 +241,10 @@ def nb_glm_test(
     most_sets : int
         Random sets of ``"permutation"``: 1,000, and up to this many for small p; the smallest p is
         2 / (1 + ``most_sets``).
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What computes the blocks of genes; None takes ``crispyx.settings.executor``, else the
+        threads of this process. Elsewhere than here, ``n_jobs`` is the number of processes or, of
+        an executor given, the threads of one block. No number depends on it.
 
     Returns
     -------
@@ -354,6 +359,7 @@ def nb_glm_test(
             force=force,
             scanpy_format=scanpy_format,
             show=True if verbose else None,
+            executor=executor,
         ),
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crispyx._jobs.results import Column
-from crispyx._jobs.tiles import TileStore
+from crispyx._jobs.tiles import Rows
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._stats.dispersion import normalized_moments
 from crispyx._stats.expression_filter import tested_pairs
@@ -144,7 +144,7 @@ class Passes:
             fits = [self._genewise(part) for _, part in self.cells.parts(counts)]
         return {name: np.concatenate([getattr(fit, name) for fit in fits]) for name in GENEWISE}
 
-    def shrinkage(self, store: TileStore) -> list[Shrinkage]:
+    def shrinkage(self, store: Rows) -> list[Shrinkage]:
         """Return trend and prior of every fit, from the tiles of the first pass."""
         table = self.cells.table if self.cells.batches is None else self.cells.arms[1]
         n_cells = table.n_cells
@@ -155,7 +155,10 @@ class Passes:
         return found
 
     def tested(
-        self, block: CompressedBlock, store: TileStore | None, shrinkage: list[Shrinkage]
+        self,
+        block: CompressedBlock,
+        before: Mapping[str, np.ndarray] | None,
+        shrinkage: list[Shrinkage],
     ) -> Tile:
         """Return the tile of the second pass (n_perturbations, n_genes).
 
@@ -163,8 +166,8 @@ class Passes:
         ----------
         block : CompressedBlock
             The genes.
-        store : TileStore or None
-            Tiles of the first pass, if there was one.
+        before : mapping or None
+            The tile of the first pass, if there was one.
         shrinkage : list of Shrinkage
             Of every fit.
         """
@@ -172,8 +175,8 @@ class Passes:
         shape = counts.table.n_groups - 1, counts.n_genes
         tile = {name: np.empty(shape, dtype=kind) for name, kind in FIELDS.items()}
         kept = None
-        if store is not None:
-            kept = GenewiseFit(*(store.columns(name, block.start, block.stop) for name in GENEWISE))
+        if before is not None:
+            kept = GenewiseFit(*(np.ascontiguousarray(before[name]) for name in GENEWISE))
         fitted = None
         strata = self._arms(block, counts)
         if self._at_once:

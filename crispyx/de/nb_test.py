@@ -6,8 +6,8 @@ import logging
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,29 +16,29 @@ import psutil
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.source import MatrixSource
-from crispyx._jobs.covariates import read_covariates
+from crispyx._jobs.block_work import Work
+from crispyx._jobs.covariates import Covariates, read_covariates
 from crispyx._jobs.driver import run_units
 from crispyx._jobs.plan import MAX_WIDTH, Plan, plan_genes
 from crispyx._jobs.screen import REST, Screen
-from crispyx._jobs.tiles import TileStore
-from crispyx._kernels.layout import CompressedBlock
+from crispyx._jobs.tiles import Rows, TileStore
+from crispyx._kernels.layout import CompressedBlock, Membership
 from crispyx._run.budget import working_memory
 from crispyx._run.sampling import Sampler
-from crispyx._stats.apeglm import Searching
 from crispyx._stats.dispersion import largest_dispersion
 from crispyx.de.comparison import Comparison, Method
 from crispyx.de.nb_cells import chosen_genes, require_size_factors, screen_cells
 from crispyx.de.nb_choices import Choices
 from crispyx.de.nb_passes import COLUMNS, FIELDS, GENEWISE, Passes, Tile
-from crispyx.de.nb_shrinkage import SHRUNK_COLUMNS, SHRUNK_FIELDS, Shrinking, prior_scales
+from crispyx.de.nb_shrinkage import SHRUNK_COLUMNS, SHRUNK_FIELDS
 from crispyx.de.nb_stages import (
     ALL_ZERO,
     CONFOUNDED,
     FEW_EXPRESSING,
     NOT_CONVERGED,
     UNTESTED,
-    Shrinkage,
 )
+from crispyx.de.nb_work import NegativeBinomialWork
 from crispyx.errors import CrispyxWarning, InputError
 
 BYTES_PER_VALUE = 40  # a non-zero of a block: read, grouped with its rank, once more for a pair
@@ -104,6 +104,7 @@ class NegativeBinomialTest(Method):
     profiles: bool
     logs: bool
     name = "nb_glm"
+    looks = True
     columns = COLUMNS
 
     @property
@@ -124,7 +125,7 @@ class NegativeBinomialTest(Method):
         }
 
     def check(self, source: MatrixSource, screen: Screen) -> None:
-        """Refuse a pooled control and size factors that cannot be used."""
+        """Refuse a pooled control, and covariates and size factors that cannot be used."""
         if screen.membership.pooled:
             raise InputError(
                 "nb_glm_test fits the control's mean once for all perturbations, and "
@@ -136,6 +137,9 @@ class NegativeBinomialTest(Method):
         if self.control_genes is not None:
             self._refuse_control_genes_in_vain()
             chosen_genes(self.control_genes, screen.genes, source.where)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CrispyxWarning)  # it warns when they are used
+            self._covariates(source, screen)
 
     def _refuse_control_genes_in_vain(self) -> None:
         if self.size_factors is not None:
@@ -145,20 +149,44 @@ class NegativeBinomialTest(Method):
                 "control_genes= needs size_factor_scope='global'; it is 'per_comparison'"
             )
 
-    def run(self, comparison: Comparison) -> None:
-        """Pass over the genes twice, or once without a trend, and write the result."""
-        began = time.perf_counter()
-        memory = psutil.Process().memory_info
-        sampler = Sampler(lambda: memory().rss, _SAMPLING_SECONDS)
-        if self.profiles:
-            sampler.start()
-        try:
-            self._run(comparison, began, sampler)
-        finally:
-            sampler.stop()
+    def recordable(self) -> NegativeBinomialTest:
+        """Return the test as another process is told of it."""
+        if self.size_factors is None:
+            return self
+        return replace(self, size_factors=np.asarray(self.size_factors, dtype=np.float64))
 
-    def _run(self, comparison: Comparison, began: float, sampler: Sampler) -> None:
-        source, running, screen = comparison.source, comparison.running, comparison.screen
+    def membership(self, comparison: Comparison) -> Membership:
+        """Return the perturbations."""
+        return comparison.screen.membership
+
+    def work(self, comparison: Comparison, stream: GeneStream, plan: Plan) -> NegativeBinomialWork:
+        """Estimate size factors, and return what is computed of each block."""
+        source, screen = comparison.source, comparison.screen
+        covariates = self._covariates(source, screen)
+        stream.summarize()
+        source.require_counts(stream.summary, "nb_glm_test")
+        given = genes = None
+        if self.size_factors is not None:
+            given = np.asarray(self.size_factors, dtype=np.float64)
+        if self.control_genes is not None:
+            genes = chosen_genes(self.control_genes, screen.genes, source.where)
+        cells = screen_cells(
+            comparison, stream, plan, self.choices, given, genes, self.shares_control, covariates
+        )
+        passes = Passes(
+            cells,
+            self.choices.estimators(),
+            comparison.limits,
+            self.min_total_count,
+            self.in_log2,
+            comparison.engine,
+            comparison.n_threads,
+        )
+        return NegativeBinomialWork(
+            passes, self.shrinks_effects, self.choices.literal, comparison.shape
+        )
+
+    def _covariates(self, source: MatrixSource, screen: Screen) -> Covariates | None:
         covariates = read_covariates(
             source, self.covariates, screen.perturbation_column, screen.membership.used_cells
         )
@@ -167,9 +195,14 @@ class NegativeBinomialTest(Method):
                 f"test={self.choices.test!r} compares within categories: covariates of numbers "
                 "need test='wald', or categories made of them"
             )
-        plan = self._plan(comparison)
+        return covariates
+
+    def run(self, comparison: Comparison) -> None:
+        """Pass over the genes twice, or once without a trend, and write the result."""
+        plan, running = self.plan(comparison), comparison.running
+        profile = _Profile.begun() if self.profiles else None
         stream = GeneStream(
-            source,
+            comparison.source,
             comparison.screen.membership,
             scratch_dir=plan.scratch_dir,
             n_threads=comparison.n_threads,
@@ -177,37 +210,12 @@ class NegativeBinomialTest(Method):
         final = comparison.store(FIELDS, plan.width, part="fits" if self.shrinks_effects else "")
         first = shrunk = None
         try:
-            stream.summarize()
-            source.require_counts(stream.summary, "nb_glm_test")
-            given = None
-            if self.size_factors is not None:
-                given = np.asarray(self.size_factors, dtype=np.float64)
-            genes = None
-            if self.control_genes is not None:
-                genes = chosen_genes(self.control_genes, comparison.screen.genes, source.where)
-            cells = screen_cells(
-                comparison,
-                stream,
-                plan,
-                self.choices,
-                given,
-                genes,
-                self.shares_control,
-                covariates,
-            )
-            passes = Passes(
-                cells,
-                self.choices.estimators(),
-                comparison.limits,
-                self.min_total_count,
-                self.in_log2,
-                comparison.engine,
-                comparison.n_threads,
-            )
+            work = self.work(comparison, stream, plan)
+            passes = work.estimation
             drive = partial(run_units, resume=running.resume, show=running.show)
             if not running.resume:
                 final.remove()
-            shrinkage: list[Shrinkage] = [Shrinkage(None, None)] * passes.n_fits
+            shrinkage = None
             if passes.has_barrier and not (running.resume and final.is_complete()):
                 first = comparison.store(
                     GENEWISE, plan.width, part="genewise", n_rows=passes.n_fits
@@ -215,74 +223,72 @@ class NegativeBinomialTest(Method):
                 drive(first, stream.blocks, passes.genewise, label=f"{self.name}: dispersions")
                 first.save()
                 shrinkage = passes.shrinkage(first)
-            test = partial(passes.tested, store=first, shrinkage=shrinkage)
+
+            def test(block: CompressedBlock) -> Tile:
+                return work.tested(block, _columns(first, GENEWISE, block), shrinkage)
+
             drive(final, stream.blocks, test, label=self.name)
             final.save()
             if first is not None:
                 first.remove()
-            _warn(final, screen, passes, self.choices)
-            if self.logs:
-                _log_perturbations(final, comparison.screen)
-            notes = self._notes(comparison, cells.size_factors)
-            notes["profiling"] = _profile(began, sampler) if self.profiles else "NA"
-            if self.shrinks_effects:
-                shrunk = comparison.store(SHRUNK_FIELDS, plan.width)
-                if not running.resume:
-                    shrunk.remove()
-                notes |= self._shrink(comparison, stream, passes, final, shrunk)
-                comparison.write(shrunk, SHRUNK_COLUMNS, notes)
-                final.remove()
-            else:
-                comparison.write(final, self.columns, notes)
+            if not self.shrinks_effects:
+                self.complete(comparison, stream, final, work, profile=profile)
+                return
+            scale = work.prior_scales(final, running.memory_limit_gb)
+            shrunk = comparison.store(SHRUNK_FIELDS, plan.width)
+            if not running.resume:
+                shrunk.remove()
+
+            def shrink(block: CompressedBlock) -> Tile:
+                columns = _columns(final, FIELDS, block)
+                assert columns is not None  # of the pass before
+                return work.shrunk(block, columns, scale)
+
+            drive(shrunk, stream.blocks, shrink, label=f"{self.name}: shrinkage")
+            self.complete(comparison, stream, shrunk, work, final, scale, profile=profile)
+            final.remove()
         finally:
+            if profile is not None:
+                profile.sampler.stop()
             stream.close()
             final.close()
             for store in (first, shrunk):
                 if store is not None:
                     store.close()
 
-    def _shrink(
+    def complete(
         self,
         comparison: Comparison,
         stream: GeneStream,
-        passes: Passes,
-        fits: TileStore,
-        shrunk: TileStore,
-    ) -> dict[str, Any]:
-        """Make the tiles of the third pass; return what the result notes of it."""
-        mode = "per_comparison" if self.choices.literal else "global"
-        running = comparison.running
-        scale = prior_scales(
-            lambda name, k: fits.rows(name, k, k + 1)[0],
-            comparison.shape,
-            mode,
-            running.memory_limit_gb,
-        )
-        shrinking = Shrinking(
-            scale,
-            self.in_log2,
-            comparison.engine,
-            comparison.n_threads,
-            Searching(literal=self.choices.literal),
-            passes.cells,
-        )
-
-        def shrink(block: CompressedBlock) -> Tile:
-            columns = {name: fits.columns(name, block.start, block.stop) for name in FIELDS}
-            return shrinking.of_counts(columns, block)
-
-        label = f"{self.name}: shrinkage"
-        run_units(
-            shrunk, stream.blocks, shrink, resume=running.resume, label=label, show=running.show
-        )
-        return {
+        store: TileStore,
+        work: Work,
+        before: Rows | None = None,
+        barrier: Any = None,
+        *,
+        profile: _Profile | None = None,
+    ) -> None:
+        """Warn about what only the whole shows, and write the result."""
+        assert isinstance(work, NegativeBinomialWork)
+        fits = before if self.shrinks_effects and before is not None else store
+        passes = work.estimation
+        _warn(fits, comparison.screen, passes, self.choices)
+        if self.logs:
+            _log_perturbations(fits, comparison.screen)
+        notes = self._notes(comparison, passes.cells.size_factors)
+        notes["profiling"] = "NA" if profile is None else profile.facts()
+        if not self.shrinks_effects:
+            comparison.write(store, self.columns, notes)
+            return
+        notes |= {
             "lfc_shrinkage_type": "apeglm",
             "shrinkage_method": "full",
-            "prior_scale_mode": mode,
-            "prior_scale": scale,
+            "prior_scale_mode": work.prior_mode,
+            "prior_scale": barrier,
         }
+        comparison.write(store, SHRUNK_COLUMNS, notes)
 
-    def _plan(self, comparison: Comparison) -> Plan:
+    def plan(self, comparison: Comparison) -> Plan:
+        """Choose the sizes of the work."""
         n_groups, n_genes = comparison.shape
         running, width = comparison.running, comparison.running.width
         room = self.dense_fraction * working_memory(running.memory_limit_gb)
@@ -336,27 +342,50 @@ class NegativeBinomialTest(Method):
         }
 
 
-def _profile(began: float, sampler: Sampler) -> dict[str, Any]:
-    sampler.stop()
-    return {
-        "fit_seconds": time.perf_counter() - began,
-        "fit_peak_memory_mb": max(value for _, value in sampler.readings) / 1e6,
-        "profiling_enabled": True,
-    }
+def _columns(store: TileStore | None, fields: Iterable[str], block: CompressedBlock) -> Tile | None:
+    """Return what an earlier pass found for the genes of a block, if there was one."""
+    if store is None:
+        return None
+    return {name: store.columns(name, block.start, block.stop) for name in fields}
 
 
-def _tested(store: TileStore, group: int) -> np.ndarray:
+@dataclass(frozen=True)
+class _Profile:
+    """Time and memory of a run."""
+
+    began: float
+    sampler: Sampler
+
+    @classmethod
+    def begun(cls) -> _Profile:
+        """Measure from now on."""
+        memory = psutil.Process().memory_info
+        profile = cls(time.perf_counter(), Sampler(lambda: memory().rss, _SAMPLING_SECONDS))
+        profile.sampler.start()
+        return profile
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was measured until now."""
+        self.sampler.stop()
+        return {
+            "fit_seconds": time.perf_counter() - self.began,
+            "fit_peak_memory_mb": max(value for _, value in self.sampler.readings) / 1e6,
+            "profiling_enabled": True,
+        }
+
+
+def _tested(store: Rows, group: int) -> np.ndarray:
     """Return the genes of a perturbation that were fitted (n_genes,) bool."""
     status = store.rows("status", group, group + 1)[0]
     return ~np.isin(status, (UNTESTED, FEW_EXPRESSING, ALL_ZERO, CONFOUNDED))
 
 
-def _log_perturbations(store: TileStore, screen: Screen) -> None:
+def _log_perturbations(store: Rows, screen: Screen) -> None:
     for k, label in enumerate(screen.groups):
         _log.debug("%s: %d genes tested", label, np.count_nonzero(_tested(store, k)))
 
 
-def _warn(store: TileStore, screen: Screen, passes: Passes, choices: Choices) -> None:
+def _warn(store: Rows, screen: Screen, passes: Passes, choices: Choices) -> None:
     """Warn about what only the whole result shows."""
     n_cells = passes.cells.table.n_cells
     low, bound, tested = np.zeros((3, store.n_genes), dtype=bool)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.source import MatrixSource
 from crispyx._jobs.batches import Batches
+from crispyx._jobs.block_work import Work
 from crispyx._jobs.driver import run_units
-from crispyx._jobs.plan import BYTES_PER_GROUPED, plan_genes
+from crispyx._jobs.plan import BYTES_PER_GROUPED, Plan, plan_genes
 from crispyx._jobs.screen import Screen
-from crispyx._jobs.tiles import TileStore
-from crispyx._kernels.layout import GroupedGenes
+from crispyx._jobs.tiles import Rows, TileStore
+from crispyx._kernels.layout import GroupedGenes, Membership
 from crispyx._stats.expression_filter import tested_pairs
 from crispyx._stats.moments import Arm, comparison_arms
 from crispyx._stats.welch import log_fold_changes
@@ -63,59 +66,130 @@ class BlockTest(Method):
     def finish(self, stream: GeneStream, store: TileStore) -> None:
         """Warn about what only the whole matrix, or the whole result, shows."""
 
-    def run(self, comparison: Comparison) -> None:
-        """Test block after block and write the result."""
-        screen, batches, running = comparison.screen, comparison.batches, comparison.running
-        fields = {column.field: np.dtype(column.dtype) for column in self.columns.values()}
-        tile_bytes = sum(kind.itemsize for kind in fields.values())
-        membership = screen.membership if batches is None else batches.beside(screen.membership)
-        n_batches = 0 if batches is None else len(batches.names)
-        plan = plan_genes(
+    def membership(self, comparison: Comparison) -> Membership:
+        """Return perturbations, followed by those of every batch where there are batches."""
+        membership, batches = comparison.screen.membership, comparison.batches
+        return membership if batches is None else batches.beside(membership)
+
+    def plan(self, comparison: Comparison) -> Plan:
+        """Choose the sizes of the work."""
+        running, batches = comparison.running, comparison.batches
+        tile_bytes = sum(np.dtype(column.dtype).itemsize for column in self.columns.values())
+        return plan_genes(
             comparison.source,
-            screen,
+            comparison.screen,
             output=comparison.output,
-            bytes_per_result=4 * tile_bytes + BYTES_PER_BATCH * n_batches,
+            bytes_per_result=4 * tile_bytes + BYTES_PER_BATCH * _n_batches(batches),
             bytes_per_value=BYTES_PER_GROUPED + (BYTES_PER_COPY if batches else 0),
             memory_limit_gb=running.memory_limit_gb,
             width=running.width,
         )
-        if batches is not None:
-            _warn_about_batches(screen, batches, membership.sizes, self.min_cells_batch)
-        store = comparison.store(fields, plan.width)
+
+    def work(self, comparison: Comparison, stream: GeneStream, plan: Plan) -> BlockTestWork:
+        """Look at the data, and return what is computed of each block."""
+        if comparison.batches is not None:
+            sizes, least = stream.membership.sizes, self.min_cells_batch
+            _warn_about_batches(comparison.screen, comparison.batches, sizes, least)
+        self.prepare(stream)
+        return BlockTestWork(
+            self,
+            comparison.limits,
+            _n_batches(comparison.batches),
+            comparison.engine,
+            comparison.n_threads,
+        )
+
+    def run(self, comparison: Comparison) -> None:
+        """Test block after block and write the result."""
+        running, plan = comparison.running, self.plan(comparison)
         stream = GeneStream(
             comparison.source,
-            membership,
+            self.membership(comparison),
             scratch_dir=plan.scratch_dir,
             n_threads=comparison.n_threads,
             max_cells=running.cell_chunk_size,
             in_place=plan.in_place,
         )
+        store = None
         try:
-            self.prepare(stream)
+            work = self.work(comparison, stream, plan)
+            store = comparison.store(work.fields(0), plan.width)
             run_units(
                 store,
                 stream.grouped,
-                partial(
-                    _tile,
-                    method=self,
-                    limits=comparison.limits,
-                    n_batches=n_batches,
-                    engine=comparison.engine,
-                    n_threads=comparison.n_threads,
-                ),
+                partial(work.tile, 0),
                 resume=running.resume,
                 label=self.name,
                 show=running.show,
             )
-            self.finish(stream, store)
-            stream.close()  # its memory is not needed while the result is written
-            notes = {"method": self.name, **self.parameters}
-            if batches is not None:
-                notes["batch_column"] = batches.column
-            comparison.write(store, self.columns, notes)
+            self.complete(comparison, stream, store, work)
         finally:
             stream.close()
-            store.close()
+            if store is not None:
+                store.close()
+
+    def complete(
+        self,
+        comparison: Comparison,
+        stream: GeneStream,
+        store: TileStore,
+        work: Work,
+        before: Rows | None = None,
+        barrier: Any = None,
+    ) -> None:
+        """Warn about what only the whole shows, and write the result."""
+        self.finish(stream, store)
+        stream.close()  # its memory is not needed while the result is written
+        notes = {"method": self.name, **self.parameters}
+        if comparison.batches is not None:
+            notes["batch_column"] = comparison.batches.column
+        comparison.write(store, self.columns, notes)
+
+
+@dataclass(frozen=True)
+class BlockTestWork:
+    """What a test computes of one block."""
+
+    method: BlockTest
+    limits: Rules
+    n_batches: int
+    engine: Engine
+    n_threads: int
+    grouped = True
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The one pass."""
+        return (self.method.name,)
+
+    def with_threads(self, n_threads: int) -> BlockTestWork:
+        """Return the same work by so many threads."""
+        return replace(self, n_threads=n_threads)
+
+    def fields(self, number: int) -> Mapping[str, np.dtype]:
+        """Return the arrays of a tile."""
+        columns = self.method.columns.values()
+        return {column.field: np.dtype(column.dtype) for column in columns}
+
+    def barrier(self, number: int, before: Rows) -> None:
+        """Return what a block must know of the others: nothing."""
+
+    def tile(
+        self, number: int, block: GroupedGenes, before: Any = None, barrier: Any = None
+    ) -> Tile:
+        """Return the tile of one block."""
+        return _tile(
+            block,
+            method=self.method,
+            limits=self.limits,
+            n_batches=self.n_batches,
+            engine=self.engine,
+            n_threads=self.n_threads,
+        )
+
+
+def _n_batches(batches: Batches | None) -> int:
+    return 0 if batches is None else len(batches.names)
 
 
 def _tile(

@@ -30,6 +30,7 @@ from crispyx.settings import Engine
 class _WelchMethod(BlockTest):
     alternative: Alternative
     name = "t_test"
+    looks = True
     takes_variance = True
     min_cells_batch = MIN_CELLS
     columns = {  # noqa: RUF012 - read only
@@ -145,6 +146,7 @@ def t_test(
     output_path: str | Path | None = None,
     batch_column: str | None = None,
     alternative: str = "two-sided",
+    executor: Any = None,
 ) -> RankGenesGroupsResult:
     r"""Compare the mean log expression of every perturbation with the control.
 
@@ -217,6 +219,10 @@ def t_test(
         those of all cells.
     alternative : {"two-sided", "greater", "less"}
         ``"greater"`` asks whether the perturbed cells express more, ``"less"`` whether less.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What computes the blocks of genes; None takes ``crispyx.settings.executor``, else the
+        threads of this process. Elsewhere than here, ``n_jobs`` is the number of processes or, of
+        an executor given, the threads of one block. No number depends on it.
 
     Returns
     -------
@@ -266,5 +272,6 @@ def t_test(
             force=force,
             scanpy_format=scanpy_format,
             show=True if verbose else None,
+            executor=executor,
         ),
     )

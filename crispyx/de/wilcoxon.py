@@ -32,6 +32,7 @@ class _RankSumMethod(BlockTest):
     alternative: Alternative
     name = "wilcoxon"
     min_cells_batch = 1
+    looks = False
     takes_variance = False
     columns = {  # noqa: RUF012 - read only
         "X": Column(np.float64, "effect_size"),
@@ -116,6 +117,7 @@ def wilcoxon_test(
     output_path: str | Path | None = None,
     batch_column: str | None = None,
     alternative: str = "two-sided",
+    executor: Any = None,
 ) -> RankGenesGroupsResult:
     r"""Compare the ranks of every perturbation's cells with the control's, gene by gene.
 
@@ -190,6 +192,10 @@ def wilcoxon_test(
         with their cells; ``pts``, ``logfoldchanges`` and the filters stay those of all cells.
     alternative : {"two-sided", "greater", "less"}
         ``"greater"`` asks whether the perturbed cells express more, ``"less"`` whether less.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What computes the blocks of genes; None takes ``crispyx.settings.executor``, else the
+        threads of this process. Elsewhere than here, ``n_jobs`` is the number of processes or, of
+        an executor given, the threads of one block. No number depends on it.
 
     Returns
     -------
@@ -240,5 +246,6 @@ def wilcoxon_test(
             force=force,
             scanpy_format=scanpy_format,
             show=True if verbose else None,
+            executor=executor,
         ),
     )

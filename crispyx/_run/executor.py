@@ -1,0 +1,219 @@
+"""Who computes: the executors that users have, behind one door.
+
+Nothing is scheduled here. Tasks go to ``concurrent.futures`` or to ``dask.distributed`` as they
+are; what is added is that a task lost with its worker is handed out again, a bounded number of
+times.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+from crispyx._run.threads import resolve_threads
+from crispyx.errors import InputError, WorkerError
+from crispyx.settings import EXECUTORS, settings
+
+ATTEMPTS = 3  # of one task, before its loss is an error
+AHEAD = 2  # tasks handed out for each worker: one in work, one waiting
+PATIENCE = 1.0  # seconds between two looks at whether a scheduler is still there
+CONTINUE = "what is complete is kept: call again with resume=True"
+
+
+class Workers:
+    """An executor with the little that crispyx asks of it.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+        Where tasks go.
+    n_workers : int
+        Tasks it works on at a time.
+    n_threads : int
+        Threads of one task.
+    renew : callable or None
+        Returns a new executor in the place of a broken one.
+    is_alive : callable or None
+        Tells whether somebody still answers.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        n_workers: int,
+        n_threads: int,
+        *,
+        renew: Callable[[], Executor] | None = None,
+        is_alive: Callable[[], bool] | None = None,
+    ) -> None:
+        self.executor = executor
+        self.n_workers, self.n_threads = n_workers, n_threads
+        self._renew, self._is_alive = renew, is_alive
+
+    def run(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
+    ) -> Generator[int, None, None]:
+        """Call ``function(*task)`` for every task; yield the number of each as it is done.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module; doing it twice must do no harm.
+        tasks : sequence of tuple
+            Paths and numbers: they travel.
+
+        Raises
+        ------
+        WorkerError
+            A task was lost with its worker for the third time, or there are no workers any more.
+        """
+        lost: Counter[int] = Counter()
+        waiting = deque(range(len(tasks)))
+        running: dict[Future[Any], int] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < AHEAD * self.n_workers:
+                    number = waiting.popleft()
+                    running[self._submit(function, tasks[number])] = number
+                done, _ = wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED)
+                self._require_answer()
+                broken = False
+                for future in done:
+                    number = running.pop(future)
+                    error = _error_of(future)
+                    if error is None:
+                        yield number
+                    elif not _is_loss(error):
+                        raise error
+                    else:
+                        broken |= isinstance(error, BrokenExecutor)
+                        self._count_loss(lost, number, tasks[number], error)
+                        waiting.appendleft(number)
+                if broken:
+                    waiting.extendleft(running.values())
+                    running.clear()
+                    self._replace_executor()
+        finally:
+            for future in running:
+                future.cancel()
+
+    def _submit(self, function: Callable[..., Any], task: tuple[Any, ...]) -> Future[Any]:
+        self._require_answer()
+        try:
+            return self.executor.submit(function, *task)
+        except BrokenExecutor:
+            self._replace_executor()
+            return self.executor.submit(function, *task)
+
+    def _count_loss(
+        self, lost: Counter[int], number: int, task: tuple[Any, ...], error: BaseException
+    ) -> None:
+        lost[number] += 1
+        if lost[number] >= ATTEMPTS:
+            raise WorkerError(
+                f"{task} was lost with its worker {ATTEMPTS} times ({error!r}): memory may be too "
+                f"small for it, or the machine went away; {CONTINUE}, with less memory_limit_gb= "
+                "or a smaller chunk_size= if memory ran out"
+            ) from error
+
+    def _replace_executor(self) -> None:
+        if self._renew is None:
+            raise WorkerError(
+                f"a process of the executor ended abruptly, and {type(self.executor).__name__} "
+                f"cannot replace it; {CONTINUE} and a new executor, or executor='processes'"
+            )
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        self.executor = self._renew()
+
+    def _require_answer(self) -> None:
+        if self._is_alive is not None and not self._is_alive():
+            raise WorkerError(
+                f"the dask scheduler does not answer any more; {CONTINUE} and a new Client"
+            )
+
+
+@contextmanager
+def workers_of(given: Any, n_jobs: int | None) -> Iterator[Workers]:
+    """Yield the workers behind what a user gave as ``executor``; those made here end with it.
+
+    Parameters
+    ----------
+    given : {"processes"}, Executor or dask.distributed.Client
+        Who computes.
+    n_jobs : int or None
+        Processes of one thread for ``"processes"`` (None takes every core); otherwise threads of
+        one task, None for one.
+    """
+    if given == "processes":
+        n_workers = resolve_threads(n_jobs)
+        pool = _own_processes(n_workers)
+        workers = Workers(pool, n_workers, 1, renew=lambda: _own_processes(n_workers))
+        try:
+            yield workers
+        finally:
+            workers.executor.shutdown(cancel_futures=True)
+        return
+    n_threads = 1 if n_jobs is None else resolve_threads(n_jobs)
+    if hasattr(given, "get_executor"):
+        # A result is a file: a task that was done before is not done, as far as dask can know.
+        executor = given.get_executor(pure=False)
+        n_workers = max(1, sum(given.nthreads().values()))
+        yield Workers(
+            executor, n_workers, n_threads, is_alive=lambda: bool(given.status == "running")
+        )
+        return
+    yield Workers(given, max(1, getattr(given, "_max_workers", 1)), n_threads)
+
+
+def chosen_executor(given: Any) -> Any:
+    """Return who computes blocks, None for the threads of this process.
+
+    Raises
+    ------
+    InputError
+        Nothing that computes.
+    """
+    given = settings.executor if given is None else given
+    if given is None or (isinstance(given, str) and given == "threads"):
+        return None
+    if (isinstance(given, str) and given in EXECUTORS) or hasattr(given, "submit"):
+        return given
+    raise InputError(
+        f"executor is {given!r}; choose one of {EXECUTORS}, give an Executor of "
+        "concurrent.futures, a dask.distributed.Client, or None"
+    )
+
+
+def _own_processes(n_workers: int) -> ProcessPoolExecutor:
+    # Not forked: the OpenMP and HDF5 libraries do not survive that. Ctrl-C is the caller's to
+    # answer, and blocks in work are finished.
+    return ProcessPoolExecutor(
+        n_workers,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    return CancelledError() if future.cancelled() else future.exception()
+
+
+def _is_loss(error: BaseException) -> bool:
+    """Tell whether the worker is to blame, not the work."""
+    return isinstance(error, (BrokenExecutor, CancelledError)) or (
+        type(error).__module__.partition(".")[0] == "distributed"
+    )
