@@ -193,6 +193,12 @@ class _PreprocessingNamespace:
             resume=resume,
         )
 
+    def highly_variable_genes(self, data: Any, **kwargs: Any) -> Any:
+        """Mark the genes that vary most. See :func:`crispyx.dimred.highly_variable_genes`."""
+        from crispyx.dimred import highly_variable_genes
+
+        return highly_variable_genes(data, **kwargs)
+
     def pca(
         self,
         data: Any,

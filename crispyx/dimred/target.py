@@ -64,7 +64,7 @@ class Target:
         elif backed is not None:
             backed.file.close()
         try:
-            replace_elements(self.path, _elements(slots))
+            replace_elements(self.path, _elements(slots, self.path))
         finally:
             if backed is not None:
                 backed.file.open()
@@ -94,7 +94,7 @@ class Target:
             atomic_path(output) as draft,
         ):
             copy_file(self.path, draft)
-            replace_elements(draft, _elements(slots), identity)
+            replace_elements(draft, _elements(slots, draft), identity)
         return AnnData(output)
 
 
@@ -113,12 +113,17 @@ def resolve_target(data: Any) -> Target:
     return Target(data, resolve_data_path(data))
 
 
-def _elements(slots: Slots) -> dict[str, Any]:
-    return {
+def _elements(slots: Slots, path: Path) -> dict[str, Any]:
+    """Return what is written into a file; var is one table, which gains columns."""
+    elements = {
         f"{slot}/{name}": value
         for slot, entries in slots.items()
         for name, value in entries.items()
+        if slot != "var"
     }
+    if "var" in slots:
+        elements["var"] = read_element(path, "var").assign(**slots["var"])
+    return elements
 
 
 def _open_file_of(data: Any) -> Any:
