@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 75
+DPI = 110
 COLORS = 128  # of an image: few enough for small files, more than a figure has
 COLUMN = "perturbation"
+GUIDE = "CROPseq_dCas9_DS_CCNE2_+_95907328.23-P1P2"
 INTRODUCTION = """\
 # Gallery
 
@@ -164,8 +165,8 @@ ENTRIES = (
     Entry(
         "guide_fit",
         "Counts of one guide, what is fitted to them, and where calls begin.",
-        'cx.pl.guide_fit(cx.gd.score("guides.h5ad"))',
-        lambda pl, s: pl.guide_fit(s.scores),
+        f'cx.pl.guide_fit(cx.gd.score("guides.h5ad"), "{GUIDE}")',
+        lambda pl, s: pl.guide_fit(s.scores, GUIDE),
     ),
     Entry(
         "guide_summary",
