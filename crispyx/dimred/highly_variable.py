@@ -118,8 +118,6 @@ def highly_variable_genes(
     _check(flavor, cells, n_top_genes, span, n_bins)
     bounds = (float(min_mean), float(max_mean), float(min_disp), float(max_disp))
     target = resolve_target(data) if inplace or copy else None
-    if target is not None:
-        target.require_changeable()
     with open_source(data, layer) as source:
         used = _cells(source, cells, perturbation_column, control_label, batch_key)
         batched = BatchedCells(*used, source.layout == "csc", source.shape[1], flavor == "seurat")
