@@ -16,7 +16,7 @@ from layouts import COLUMN, assert_same_bits, in_memory, log_screen, tables_of, 
 from negative_binomial_screens import nb_screen, run_nb, write_screen
 
 import crispyx as cx
-from crispyx.de import nb_shrinkage
+from crispyx.de import nb_old_result, nb_shrinkage
 from crispyx.errors import InputError, MissingFileError, OutputExistsError
 from reference import apeglm, size_factors
 from reference.nb_coefficients import Arm
@@ -286,6 +286,28 @@ def test_time_and_memory_are_noted(fitted: Path, tmp_path: Path) -> None:
 def test_bad_arguments_are_named(fitted: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         cx.de.shrink_lfc(fitted, **options)
+
+
+@pytest.mark.parametrize("method", ["stats", "full"])
+def test_columns_read_one_block_at_a_time_are_the_same(
+    fitted: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = shrunk_tables(fitted, tmp_path / "one.h5ad", method=method)
+    monkeypatch.setattr(nb_old_result, "READ_BYTES", 1)
+    again = shrunk_tables(fitted, tmp_path / "two.h5ad", method=method, batch_size=3)
+    assert_same_bits(again, expected)
+
+
+def test_cells_left_out_of_the_test_are_left_out_again(tmp_path: Path) -> None:
+    counts, labels = nb_screen()
+    counts[3] = counts[50] = 0
+    screen = write_h5ad(tmp_path / "screen.h5ad", counts, labels)
+    fitted = run_nb(screen, tmp_path / "fitted.h5ad").result_path
+    with h5py.File(fitted) as file:
+        assert np.isnan(file["uns/size_factors"][()]).sum() >= 2
+    inside = run_nb(screen, tmp_path / "inside.h5ad", lfc_shrinkage_type="apeglm")
+    apart = shrunk_tables(fitted, tmp_path / "apart.h5ad", method="full")
+    assert_same_bits(tables_of(inside.result_path), apart)
 
 
 def test_what_cannot_be_shrunk_is_refused(fitted: Path, tmp_path: Path) -> None:
