@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crispyx._jobs.block_folder import BlockFolder
-from crispyx._run.executor import workers_of
+from crispyx._run.executor import Workers
 from crispyx._run.progress import track
 from crispyx.errors import CheckpointError
 from crispyx.settings import settings
@@ -26,11 +26,11 @@ def in_ranges(
     function: Callable[[Any, int, int, int], Any],
     value: Any,
     edges: Sequence[int],
-    executor: Any,
+    workers: Workers,
     *,
-    n_jobs: int | None,
     folder: Path | None,
     label: str,
+    show: bool | None = None,
 ) -> list[Any]:
     """Return ``function(value, start, stop, n_threads)`` of every range, in their order.
 
@@ -42,15 +42,13 @@ def in_ranges(
         What it is given, see :func:`crispyx._run.records.to_record`.
     edges : sequence of int
         First item of every range, and the number of items.
-    executor : object
-        Who computes, see :func:`crispyx._run.executor.workers_of`.
-    n_jobs : int or None
-        Idem.
+    workers : Workers
+        Who computes.
     folder : pathlib.Path or None
         Where files go that all can see, unless ``settings.scratch_dir`` is set; None takes the
         system's.
-    label : str
-        Shown beside the progress bar.
+    label, show
+        Of the progress bar.
 
     Raises
     ------
@@ -61,15 +59,13 @@ def in_ranges(
     try:
         key = place.save(INPUT, {}, value)
         ranges = pairwise(edges)
-        with workers_of(executor, n_jobs) as workers:
-            tasks = [
-                (function, str(place.path), key, number, start, stop, workers.n_threads)
-                for number, (start, stop) in enumerate(ranges)
-            ]
-            for _ in track(
-                workers.run(compute_range, tasks), total=len(tasks), label=label, unit="range"
-            ):
-                pass
+        tasks = [
+            (function, str(place.path), key, number, start, stop, workers.n_threads)
+            for number, (start, stop) in enumerate(ranges)
+        ]
+        steps = workers.run(compute_range, tasks)
+        for _ in track(steps, total=len(tasks), label=label, unit="range", show=show):
+            pass
         return [_part(place, number) for number in range(len(tasks))]
     finally:
         _input.cache_clear()

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from crispyx._jobs.ranges import in_ranges
+from crispyx._run.executor import workers_of
 from crispyx._stats.depth_mixtures import DepthModel, fit_depth
 from crispyx._stats.histogram_mixtures import HistogramModel, fit_histogram
 from crispyx._stats.kaichi_mixtures import CountModel, fit_kaichi
@@ -107,15 +108,10 @@ class Elsewhere:
         ptr = screen.columns.ptr
         shares = np.linspace(0, ptr[-1], RANGES + 1)[1:-1]
         edges = np.unique([0, *np.searchsorted(ptr, shares), screen.columns.n_guides])
-        parts: list[GuideFits] = in_ranges(
-            fit_range,
-            screen,
-            edges.tolist(),
-            self.executor,
-            n_jobs=self.n_jobs,
-            folder=self.folder,
-            label="guides",
-        )
+        with workers_of(self.executor, self.n_jobs) as workers:
+            parts: list[GuideFits] = in_ranges(
+                fit_range, screen, edges.tolist(), workers, folder=self.folder, label="guides"
+            )
         joined = {
             field.name: np.concatenate([getattr(part, field.name) for part in parts])
             for field in fields(GuideFits)
