@@ -6,7 +6,6 @@ batch system alike, and both may be done twice.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from crispyx._jobs.block_folder import BlockFolder, PassTiles, Tile
 from crispyx._jobs.tiles import Rows
 from crispyx._kernels.layout import Membership
 from crispyx._run.fingerprint import difference, require_unchanged
+from crispyx._run.latest import Latest, OfThread
 from crispyx._version import __version__
 from crispyx.errors import CheckpointError, InputError
 
@@ -235,7 +235,7 @@ def run_block(path: str, key: str, number: int, n_threads: int) -> None:
     folder = BlockFolder(Path(path))
     if folder.has_tile(number, key):
         return
-    opened = _opened(folder, key, n_threads)
+    opened = _latest.get((path, key, n_threads), lambda: _Opened(folder, key, n_threads))
     manifest, stream = opened.manifest, opened.stream()
     require_unchanged(opened.identity)
     position, unit = divmod(number, manifest.n_blocks)
@@ -326,7 +326,6 @@ class _Opened:
     """A manifest with its input, opened once in a process; streams are each thread's own."""
 
     def __init__(self, folder: BlockFolder, key: str, n_threads: int) -> None:
-        self.known_as = folder.path, key, n_threads
         self.folder = folder
         self.identity = folder.identity(MANIFEST) or {}
         if self.identity.get("version") != __version__:
@@ -341,10 +340,10 @@ class _Opened:
         self._sources: list[MatrixSource] = []
         self.stage_key = folder.key(STAGE)
         self.stage: Stage = _saved(folder, STAGE, self.stage_key)
-        self._local = threading.local()
+        self._stream: OfThread[GeneStream] = OfThread()
 
     def stream(self) -> GeneStream:
-        stream: GeneStream | None = getattr(self._local, "stream", None)
+        stream = self._stream.get()
         # Of a CSC matrix a stream notes what it has seen: each block begins with nothing.
         if stream is None or self.stage.n_units == 0:
             if stream is not None:
@@ -360,7 +359,7 @@ class _Opened:
             )
             if self.manifest.takes_log1p:
                 stream.take_log1p()
-            self._local.stream = stream
+            self._stream.set(stream)
         return stream
 
     def close(self) -> None:
@@ -369,25 +368,9 @@ class _Opened:
             source.close()
 
 
-_latest: list[_Opened] = []
-_lock = threading.Lock()
-
-
-def _opened(folder: BlockFolder, key: str, n_threads: int) -> _Opened:
-    with _lock:
-        if not _latest or _latest[0].known_as != (folder.path, key, n_threads):
-            _forget()
-            _latest[:] = [_Opened(folder, key, n_threads)]
-        return _latest[0]
+_latest: Latest[_Opened] = Latest()
 
 
 def close_input() -> None:
     """Close what blocks computed in this process have opened."""
-    with _lock:
-        _forget()
-
-
-def _forget() -> None:
-    for opened in _latest:
-        opened.close()
-    _latest.clear()
+    _latest.close()

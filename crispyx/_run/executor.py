@@ -44,6 +44,8 @@ class Workers:
         Tasks it works on at a time.
     n_threads : int
         Threads of one task.
+    most_ahead : int or None
+        Tasks handed out at a time; None hands out all, for workers that come and go.
     renew : callable or None
         Returns a new executor in the place of a broken one.
     is_alive : callable or None
@@ -56,12 +58,13 @@ class Workers:
         n_workers: int,
         n_threads: int,
         *,
+        most_ahead: int | None = None,
         renew: Callable[[], Executor] | None = None,
         is_alive: Callable[[], bool] | None = None,
     ) -> None:
         self.executor = executor
         self.n_workers, self.n_threads = n_workers, n_threads
-        self._renew, self._is_alive = renew, is_alive
+        self._most_ahead, self._renew, self._is_alive = most_ahead, renew, is_alive
 
     def run(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
@@ -83,9 +86,10 @@ class Workers:
         lost: Counter[int] = Counter()
         waiting = deque(range(len(tasks)))
         running: dict[Future[Any], int] = {}
+        most = len(tasks) if self._most_ahead is None else self._most_ahead
         try:
             while waiting or running:
-                while waiting and len(running) < AHEAD * self.n_workers:
+                while waiting and len(running) < most:
                     number = waiting.popleft()
                     running[self._submit(function, tasks[number])] = number
                 done, _ = wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED)
@@ -160,7 +164,13 @@ def workers_of(given: Any, n_jobs: int | None) -> Iterator[Workers]:
     if given == "processes":
         n_workers = resolve_threads(n_jobs)
         pool = _own_processes(n_workers)
-        workers = Workers(pool, n_workers, 1, renew=lambda: _own_processes(n_workers))
+        workers = Workers(
+            pool,
+            n_workers,
+            1,
+            most_ahead=AHEAD * n_workers,
+            renew=lambda: _own_processes(n_workers),
+        )
         try:
             yield workers
         finally:
@@ -175,7 +185,8 @@ def workers_of(given: Any, n_jobs: int | None) -> Iterator[Workers]:
             executor, n_workers, n_threads, is_alive=lambda: bool(given.status == "running")
         )
         return
-    yield Workers(given, max(1, getattr(given, "_max_workers", 1)), n_threads)
+    n_workers = max(1, getattr(given, "_max_workers", 1))
+    yield Workers(given, n_workers, n_threads, most_ahead=AHEAD * n_workers)
 
 
 def chosen_executor(given: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from crispyx._run.extras import import_distributed
 from crispyx.errors import CrispyxError, CrispyxWarning
 from crispyx.settings import settings
 
@@ -66,27 +65,3 @@ def threads(n_threads: int | None) -> Iterator[None]:
         yield
     finally:
         settings.n_threads = before
-
-
-@contextmanager
-def computing_elsewhere(executor: str | None, scheduler: str | None) -> Iterator[None]:
-    """Compute blocks by what ``--executor`` and ``--scheduler`` name.
-
-    Raises
-    ------
-    click.UsageError
-        One needs the other.
-    """
-    if (executor == "dask") != (scheduler is not None):
-        raise click.UsageError("--executor dask and --scheduler ADDRESS need each other")
-    before = settings.executor
-    try:
-        if executor == "dask":
-            with import_distributed().Client(scheduler) as client:
-                settings.executor = client
-                yield
-        else:
-            settings.executor = executor or before
-            yield
-    finally:
-        settings.executor = before

@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from crispyx.cli.answers import Answer
-from crispyx.cli.conduct import computing_elsewhere, threads
+from crispyx.cli.conduct import threads
+from crispyx.cli.elsewhere import computing_elsewhere, executor_options
 from crispyx.cli.signature import ALIASES, TEXTS, given, options_of, silent_arguments
 from crispyx.settings import settings
 
@@ -97,7 +98,7 @@ def command_of(operation: Operation) -> click.Command:
         params=[
             click.Argument(["source"], metavar=operation.argument),
             *made,
-            *_executor_options(function),
+            *(executor_options() if "executor" in inspect.signature(function).parameters else []),
             *_running_options({option.name for option in made}),
         ],
         callback=run,
@@ -139,20 +140,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (bool, int, str, type(None))) else str(value)
-
-
-def _executor_options(function: Callable[..., Any]) -> list[click.Option]:
-    """Return who may compute, where the function lets others do it."""
-    if "executor" not in inspect.signature(function).parameters:
-        return []
-    return [
-        click.Option(
-            ["--executor"],
-            type=click.Choice(["threads", "processes", "dask"]),
-            help="What computes the blocks of genes; threads of this process unless given.",
-        ),
-        click.Option(["--scheduler"], help="Address of the dask scheduler, tcp://HOST:PORT."),
-    ]
 
 
 def _running_options(present: set[str | None]) -> list[click.Option]:

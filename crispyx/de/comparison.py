@@ -23,6 +23,7 @@ from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.plan import Plan
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.screen import Screen, resolve_screen
+from crispyx._jobs.size_factors import Reach
 from crispyx._jobs.tiles import Rows, TileStore
 from crispyx._kernels.layout import Membership
 from crispyx._run.executor import chosen_executor
@@ -50,6 +51,7 @@ class Comparison:
     identity: Mapping[str, Any]
     engine: Engine
     n_threads: int
+    reach: Reach | None = None  # of workers to the matrix
 
     @property
     def shape(self) -> tuple[int, int]:

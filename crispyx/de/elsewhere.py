@@ -28,6 +28,7 @@ from crispyx._jobs.block_work import (
 )
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.plan import MAX_WIDTH, Plan
+from crispyx._jobs.size_factors import Reach
 from crispyx._jobs.tiles import AssembledTiles
 from crispyx._run.executor import Workers, workers_of
 from crispyx._run.progress import track
@@ -113,6 +114,9 @@ def _prepared(
         assert found is not None  # its identity was read
         return stream, *found
     plan = call.method.plan(_with_wide_blocks(comparison))
+    if workers is not None:
+        reach = Reach(stage.data, stage.layer, stage.edges, workers, folder.path)
+        comparison = replace(comparison, reach=reach)
     work = call.method.work(comparison, stream, plan)
     manifest = Manifest(
         _edges(stream, plan, running.width),

@@ -202,7 +202,12 @@ def screen_cells(
         method: Any = choices.size_factor_method
         if not apart or choices.shares_dispersion:
             shared = stream_size_factors(
-                source, expressing, method, control_genes=control_genes, **how
+                source,
+                expressing,
+                method,
+                control_genes=control_genes,
+                reach=comparison.reach,
+                **how,
             )
             unusable = ~np.isfinite(shared)
             reason = f"no count that size_factor_method={method!r} can use"

@@ -26,7 +26,7 @@ from crispyx.guides.decide import call_by_grid, call_scores, without_small_count
 from crispyx.guides.fit_calls import warn_about_fits, with_calls
 from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import GuideModel, resolve_model
-from crispyx.guides.score import score_counts
+from crispyx.guides.score import elsewhere_of, score_counts
 from crispyx.settings import settings
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def assign(
     min_umi: int | None = None,
     feature_type: str = GUIDE_FEATURES,
     modality: str | None = None,
+    executor: Any = None,
 ) -> anndata.AnnData:
     r"""Call the guide of every cell from guide UMI counts.
 
@@ -146,6 +147,9 @@ def assign(
     modality : str, optional
         Modality of MuData. None takes the one that holds features of that type, else the only one
         with ``crispr``, ``guide``, ``gdo`` or ``grna`` in its name.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client, optional
+        What fits the guides of the mixtures that fit them one by one (not the beta models, batches
+        or ``priors`` of depth models, which run here); see :func:`crispyx.de.wilcoxon_test`.
 
     Returns
     -------
@@ -225,7 +229,15 @@ def assign(
         if rule.is_mixture:
             batches = read_batches(source, rule.batch_key, rule.min_cells_per_batch)
             counts = call_counts(source, None, settings.engine, n_threads)
-            scores = score_counts(counts, rule, barcodes, guides, n_threads, batches)
+            scores = score_counts(
+                counts,
+                rule,
+                barcodes,
+                guides,
+                n_threads,
+                batches,
+                elsewhere_of(source, executor, n_jobs),
+            )
             called = (
                 call_by_grid(scores) if rule.cut == "grid" else call_scores(scores, rule.threshold)
             )

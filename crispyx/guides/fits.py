@@ -10,13 +10,14 @@ import numpy as np
 from crispyx._stats.batch_effects import fit_batch_effects
 from crispyx._stats.batch_fits import fit_beta_batches, fit_histogram_batches
 from crispyx._stats.beta_mixtures import BetaFit, BetaModel, fit_beta
-from crispyx._stats.depth_mixtures import DepthModel, fit_depth
-from crispyx._stats.histogram_mixtures import HistogramModel, fit_histogram
-from crispyx._stats.kaichi_mixtures import CountModel, fit_kaichi, fit_kaichi_beta
+from crispyx._stats.depth_mixtures import DepthModel
+from crispyx._stats.histogram_mixtures import HistogramModel
+from crispyx._stats.kaichi_mixtures import fit_kaichi_beta
 from crispyx._stats.mixtures import FALLBACK_UMI, LARGEST_COUNT, GuideColumns, GuideFits, gate
 from crispyx.errors import InputError
 from crispyx.guides.batches import Batches, effect_table, own_table, screen_table
 from crispyx.guides.counts import CalledCounts
+from crispyx.guides.fits_alone import Elsewhere, GuideScreen, fit_range, is_fitted_alone
 from crispyx.guides.models import BETA_MODELS, HISTOGRAM_MODELS, GuideModel
 from crispyx.settings import Engine
 
@@ -53,6 +54,7 @@ def fit_guides(
     engine: Engine,
     n_threads: int,
     batches: Batches | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> FittedGuides:
     """Fit a mixture to every guide.
 
@@ -70,15 +72,22 @@ def fit_guides(
         Threads of the kernels.
     batches : Batches or None
         Batch of each cell; None is one batch.
+    elsewhere : Elsewhere or None
+        Who fits guides that are fitted one by one; None does it here.
     """
     _require_fittable(counts, guides)
     columns, order = _columns(counts)
     if model.rule in BETA_MODELS:
         return _fit_beta(counts, columns, guides, model, engine, batches)
-    if model.variant == "kaichi":
-        rule = cast(CountModel, model.rule)
-        fits, batch_fits = fit_kaichi(columns, counts.depth, rule, engine, n_threads), None
+    batch_fits = None
+    if is_fitted_alone(model, batches):
+        screen = GuideScreen(columns, counts.depth, model, engine)
+        if elsewhere is None:
+            fits = fit_range(screen, 0, len(guides), n_threads)
+        else:
+            fits = elsewhere.fit(screen)
     elif model.rule in HISTOGRAM_MODELS:
+        assert batches is not None  # guides of one batch are fitted one by one
         fits, batch_fits = _fit_histogram(columns, guides, model, engine, n_threads, batches)
     else:
         fits, batch_fits = _fit_depth(
@@ -98,12 +107,9 @@ def _fit_histogram(
     model: GuideModel,
     engine: Engine,
     n_threads: int,
-    batches: Batches | None,
-) -> tuple[GuideFits, pd.DataFrame | None]:
+    batches: Batches,
+) -> tuple[GuideFits, pd.DataFrame]:
     rule, priors = cast(HistogramModel, model.rule), model.priors is not False
-    if batches is None:
-        fits = fit_histogram(columns, rule, engine, n_threads, priors=priors, search=model.search)
-        return fits, None
     found = fit_histogram_batches(
         columns,
         batches.of,
@@ -127,11 +133,6 @@ def _fit_depth(
     batches: Batches | None,
 ) -> tuple[GuideFits, pd.DataFrame | None]:
     rule, exposure = cast(DepthModel, model.rule), model.exposure or "consistent"
-    if batches is None and not model.priors:
-        fits = fit_depth(
-            columns, depth, rule, engine, n_threads, exposure=exposure, search=model.search
-        )
-        return fits, None
     joined = None if batches is None else batches.joined(depth > 0)
     found = fit_batch_effects(
         columns,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crispyx._io.source import MatrixSource
+from crispyx._run.executor import chosen_executor
 from crispyx._run.threads import resolve_threads
 from crispyx._version import __version__
 from crispyx.errors import InputError
@@ -20,6 +22,7 @@ from crispyx.guides.counts import (
 )
 from crispyx.guides.fit_calls import warn_about_fits
 from crispyx.guides.fits import fit_guides
+from crispyx.guides.fits_alone import Elsewhere
 from crispyx.guides.inputs import GUIDE_FEATURES, open_guides
 from crispyx.guides.models import MIXTURES, GuideModel, resolve_model
 from crispyx.guides.score_files import read_scores, scores_as_table, write_scores
@@ -173,6 +176,7 @@ def score(
     variant: str | None = None,
     feature_type: str = GUIDE_FEATURES,
     modality: str | None = None,
+    executor: Any = None,
 ) -> ScoreResult:
     """Fit a mixture to every guide and keep the posteriors, so that calls can be decided at will.
 
@@ -191,6 +195,9 @@ def score(
         See :func:`assign`.
     feature_type, modality
         See :func:`assign`.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client, optional
+        What fits the guides of the mixtures that fit them one by one (not the beta models, batches
+        or ``priors`` of depth models, which run here); see :func:`crispyx.de.wilcoxon_test`.
 
     Returns
     -------
@@ -231,9 +238,25 @@ def score(
         require_unique_names(barcodes, guides, source.where)
         batches = read_batches(source, rule.batch_key, rule.min_cells_per_batch)
         counts = call_counts(source, None, settings.engine, n_threads)
-        scores = score_counts(counts, rule, barcodes, guides, n_threads, batches)
+        scores = score_counts(
+            counts,
+            rule,
+            barcodes,
+            guides,
+            n_threads,
+            batches,
+            elsewhere_of(source, executor, n_jobs),
+        )
         warn_about_fits(scores.fits, source.where)
     return scores
+
+
+def elsewhere_of(source: MatrixSource, executor: Any, n_jobs: int | None) -> Elsewhere | None:
+    """Return who fits the guides of a data set, None for the threads of this process."""
+    executor = chosen_executor(executor)
+    if executor is None:
+        return None
+    return Elsewhere(executor, n_jobs, source.path.parent if source.path else None)
 
 
 def score_counts(
@@ -243,9 +266,10 @@ def score_counts(
     guides: np.ndarray,
     n_threads: int,
     batches: Batches | None,
+    elsewhere: Elsewhere | None = None,
 ) -> ScoreResult:
     """Fit counts that are read and checked already."""
-    fitted = fit_guides(counts, guides, rule, settings.engine, n_threads, batches)
+    fitted = fit_guides(counts, guides, rule, settings.engine, n_threads, batches, elsewhere)
     return ScoreResult(
         rule.rule,
         rule.fit_parameters,

@@ -74,8 +74,8 @@ def read(path: Path) -> pd.DataFrame:
 
 
 PYTHONS = {
-    "assign": (cx.gd.assign, assign_module.PARAMETERS, {"path", "model", "n_jobs"}),
-    "score": (cx.gd.score, score_module.PARAMETERS, {"path", "model", "n_jobs"}),
+    "assign": (cx.gd.assign, assign_module.PARAMETERS, {"path", "model", "n_jobs", "executor"}),
+    "score": (cx.gd.score, score_module.PARAMETERS, {"path", "model", "n_jobs", "executor"}),
     "decide": (cx.gd.decide, decide_module.PARAMETERS, {"scores"}),
     "compare": (cx.gd.compare, compare_module.PARAMETERS, {"path", "models", "n_jobs"}),
 }

@@ -9,6 +9,7 @@ import click
 
 from crispyx._io.atomic import atomic_path
 from crispyx.cli.answers import Answer
+from crispyx.cli.elsewhere import with_executor
 from crispyx.cli.guides.calls import described, guide_table, sentence, write_calls
 from crispyx.cli.guides.options import (
     counts_argument,
@@ -54,6 +55,7 @@ DEFAULTS = {
 }
 
 
+@with_executor
 @click.command()
 @counts_argument
 @output_options(f"{', '.join(CALLS)}, or - for an Arrow stream on standard output")

@@ -9,6 +9,7 @@ import click
 
 from crispyx._io.atomic import atomic_path
 from crispyx.cli.answers import Answer
+from crispyx.cli.elsewhere import with_executor
 from crispyx.cli.guides.calls import guide_table
 from crispyx.cli.guides.options import (
     counts_argument,
@@ -43,6 +44,7 @@ DEFAULTS = {
 }
 
 
+@with_executor
 @click.command()
 @counts_argument
 @output_options(f"{' or '.join(SCORES)}, for `crispyx guides decide`")
