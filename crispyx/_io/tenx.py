@@ -265,6 +265,8 @@ def _table(path: Path) -> list[list[str]]:
         text = (gzip.decompress(stored) if path.suffix == ".gz" else stored).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{str(path)!r} cannot be read ({error}); copy it again") from error
+    if "\0" in text:
+        raise InputError(f"{str(path)!r} holds zero bytes; it is half copied: copy it again")
     return [line.split("\t") for line in text.splitlines() if line]
 
 
