@@ -88,6 +88,23 @@ def name_of(node: Any) -> str:
     return f"{getattr(node.store, 'path', node.store)} [{node.path}]"
 
 
+def entries(owner: Any, slot: str) -> dict[str, Any]:
+    """Return the elements of a slot of a file or store, such as ``"obsm"``; none where it lacks it.
+
+    Raises
+    ------
+    InputError
+        The slot is damaged.
+    """
+    if slot not in owner:
+        return {}
+    with reading_structure(f"{name_of(owner)} {slot}"):
+        node = owner[slot]
+        if hasattr(node, "dtype"):
+            raise TypeError("an array where a group of elements is needed")
+        return {name: node[name] for name in node}
+
+
 def read_stored(node: Any, lengths: tuple[int, ...] = ()) -> Any:
     """Return an element of a file or store as anndata reads it.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from crispyx._io.damage import read_stored
+from crispyx._io.damage import entries, read_stored
 from crispyx._io.encode import mark, nullable_strings
 from crispyx._io.in_place import changed_in_place
 from crispyx._io.record import write_record
@@ -65,8 +65,8 @@ def _rename_rows(file: Any, slot: str, index: pd.Index) -> None:
     """Give tables of obsm or varm the new names: anndata refuses a file with two sets of them."""
     from anndata.io import write_elem
 
-    for key in list(file.get(slot, ())):
-        if file[slot][key].attrs.get("encoding-type") == "dataframe":
-            table = read_stored(file[slot][key])
+    for key, node in entries(file, slot).items():
+        if node.attrs.get("encoding-type") == "dataframe":
+            table = read_stored(node)
             if not table.index.equals(index):
                 write_elem(file[slot], key, table.set_index(index))

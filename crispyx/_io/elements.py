@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crispyx._io.damage import read_stored
+from crispyx._io.damage import read_stored, reading_structure
 from crispyx._io.source import open_file
 from crispyx._io.zarr_stores import is_zarr_store, open_store, require_file
 from crispyx.errors import InputError
@@ -60,11 +60,11 @@ def read_table(path: Path, axis: str) -> Any:
 
 def read_element(path: Path, name: str) -> Any:
     """Return one element, such as ``"uns/rank_genes_groups"``, as anndata reads it."""
-    with _opened(path) as group:
+    with _opened(path) as group, reading_structure(f"{path} [{name}]"):
         return read_stored(group[name])
 
 
 def element_names(path: Path, slot: str) -> list[str]:
     """Return the names inside a slot, such as ``"uns"``; empty when the file lacks it."""
-    with _opened(path) as group:
+    with _opened(path) as group, reading_structure(f"{path} [{slot}]"):
         return list(group[slot]) if slot in group else []

@@ -203,19 +203,24 @@ class MatrixSource:
         return pd.DataFrame(columns, index=pd.Index(held.index))
 
     def whole_table(self, axis: str) -> pd.DataFrame:
-        """Return obs or var of the file or store as it is, tables of any version of anndata."""
+        """Return obs or var of the file or store as it is, tables of any version of anndata.
+
+        Raises
+        ------
+        InputError
+            Damaged, or text that no file can hold.
+        """
         import pandas as pd
 
         table = read_stored(self._owner[axis])
-        if isinstance(table, pd.DataFrame):
-            return table
-        held = file_annotations(self._owner, axis, self.where)  # records, before anndata 0.7
-        columns = {name: held.column(name) for name in held.columns}
-        # Text may be missing, which has an encoding as a category only.
-        text = {
-            n: pd.Categorical(values) for n, values in columns.items() if values.dtype == object
-        }
-        return pd.DataFrame(columns | text, index=pd.Index(held.index))
+        if not isinstance(table, pd.DataFrame):  # records, before anndata 0.7
+            held = file_annotations(self._owner, axis, self.where)
+            columns = {name: held.column(name) for name in held.columns}
+            # Text may be missing, which has an encoding as a category only.
+            text = {n: pd.Categorical(v) for n, v in columns.items() if v.dtype == object}
+            table = pd.DataFrame(columns | text, index=pd.Index(held.index))
+        _require_writable(table, f"{self.where}: {axis}")
+        return table
 
     def as_anndata(self) -> anndata.AnnData:
         """Return obs and var as an AnnData without a matrix."""
@@ -364,3 +369,12 @@ class MatrixSource:
         if is_group(self._owner):  # the modality is part of the name
             element = element.removeprefix(f"{self._owner.name.strip('/')}/")
         return counts_elsewhere(self._owner, element)
+
+
+def _require_writable(table: pd.DataFrame, where: str) -> None:
+    """Raise at text with zero bytes, which HDF5 ends there: the file is damaged."""
+    named = {"the index": table.index, **{f"column {n!r}": table[n] for n in table.columns}}
+    for name, values in named.items():
+        categories = getattr(values.dtype, "categories", values)
+        if categories.dtype == object and any("\0" in str(one) for one in categories):
+            raise InputError(f"{where}: {name} holds text with a zero byte; the file is damaged")

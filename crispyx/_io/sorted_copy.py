@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from crispyx._io.damage import read_stored, require_lengths
+from crispyx._io.damage import entries, read_stored, require_lengths
 from crispyx._io.encode import create_array, nullable_strings
 from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.rearranged import Rearranged
@@ -66,14 +66,14 @@ def fill_sorted(
         with nullable_strings():
             write_elem(target, "obs", source.whole_table("obs").iloc[order])
         for slot in ("obsm", "obsp"):
-            for name in owner.get(slot, ()):
+            for name, node in entries(owner, slot).items():
                 n_axes = 2 if slot == "obsp" else 1
-                held = read_stored(owner[slot][name], (len(order),) * n_axes)
+                held = read_stored(node, (len(order),) * n_axes)
                 value = _reordered(held, order)
                 write_elem(target[slot], name, value[:, order] if slot == "obsp" else value)
-        for name in owner.get("layers", ()):
+        for name, node in entries(owner, "layers").items():
             where = f"{source.path} [layers/{name}]"
-            _write_matrix(owner["layers"][name], target["layers"], name, order, budget, where)
+            _write_matrix(node, target["layers"], name, order, budget, where)
         if "raw" in owner:
             _write_raw(owner["raw"], target, order, budget, f"{source.path} [raw/X]")
     for name, value in uns.items():

@@ -267,16 +267,25 @@ def _require_elements(group: Any, element: str, held: str) -> None:
 
 
 def open_matrix(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]]:
-    """Return a matrix of a file or store without reading it, its layout and its shape."""
-    if is_array(node):
-        if node.ndim != 2:
-            raise InputError(f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2")
-        shape = (int(node.shape[0]), int(node.shape[1]))
-        return DenseStorage(readable(node), where), "dense", shape
-    layout, shape = sparse_form(node, where)
-    values, indices, indptr = (readable(node[name]) for name in ("data", "indices", "indptr"))
-    axes = shape if layout == "csr" else shape[::-1]
-    return CompressedStorage(values, indices, indptr, *axes, where, layout), layout, shape
+    """Return a matrix of a file or store without reading it, its layout and its shape.
+
+    Raises
+    ------
+    InputError
+        It is damaged, or not a matrix.
+    """
+    with reading_structure(where):
+        if is_array(node):
+            if node.ndim != 2:
+                raise InputError(
+                    f"{where} has {node.ndim} dimensions; a cells x genes matrix has 2"
+                )
+            shape = (int(node.shape[0]), int(node.shape[1]))
+            return DenseStorage(readable(node), where), "dense", shape
+        layout, shape = sparse_form(node, where)
+        values, indices, indptr = (readable(node[name]) for name in ("data", "indices", "indptr"))
+        axes = shape if layout == "csr" else shape[::-1]
+        return CompressedStorage(values, indices, indptr, *axes, where, layout), layout, shape
 
 
 def _of_kind(source: MatrixSource, feature_type: str | None) -> MatrixSource:

@@ -171,7 +171,10 @@ class ChunkedArray(StoredArray):
             found.sizes[place] = chunk.size
             found.masks[place] = chunk.filter_mask
 
-        self.dataset.id.chunk_iter(note)
+        try:
+            self.dataset.id.chunk_iter(note)
+        except (RuntimeError, IndexError) as error:  # damaged; what cannot be read is an OSError
+            raise OSError(str(error)) from error
         return found
 
     def _read(self, start: int, stop: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.damage import read_stored, reading_structure, require_lengths
+from crispyx._io.damage import entries, read_stored, reading_structure, require_lengths
 from crispyx._io.encode import create_array, nullable_strings
 from crispyx._io.matrix import READ_VALUES, MatrixSource
 from crispyx._io.placed import MatrixForm
@@ -189,11 +189,11 @@ def _file_slots(data: MatrixSource, target: h5py.File, subset: Subset) -> None:
     for axis in ("obs", "var"):
         _write_frame(target, axis, data.whole_table(axis), subset)
     for slot, masks in _sliced_slots(subset).items():
-        for name in source.get(slot, ()):
-            value = read_stored(source[slot][name], tuple(map(len, masks)))
+        for name, node in entries(source, slot).items():
+            value = read_stored(node, tuple(map(len, masks)))
             write_elem(target[slot], name, _cut(value, *masks))
-    for name in source.get("layers", ()):
-        _stream(source["layers"][name], target["layers"], name, subset, f"{where} [layers/{name}]")
+    for name, node in entries(source, "layers").items():
+        _stream(node, target["layers"], name, subset, f"{where} [layers/{name}]")
     if "raw" in source:
         _raw(source["raw"], target, subset, where)
 

@@ -10,7 +10,7 @@ import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -34,6 +34,7 @@ FEATURE_NAMES = ("features.tsv.gz", "features.tsv", "genes.tsv.gz", "genes.tsv")
 BARCODE_NAMES = ("barcodes.tsv.gz", "barcodes.tsv")
 # Row, column and value of an entry as SciPy reads them, and the CSR matrix made of them.
 BYTES_PER_ENTRY = 48
+SCANNED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def open_tenx_file(file: h5py.File, path: Path) -> TenxMatrix:
     with reporting_damage(where):
         load_filters(group)
         shape = group["shape"][...]
-        barcodes = as_text(np.asarray(read_array(group["barcodes"])))
+        barcodes = _plain(as_text(np.asarray(read_array(group["barcodes"]))))
         features = _file_features(group, where)
     if shape.shape != (2,) or shape.dtype.kind not in "iu":
         raise InputError(f"{where} has shape {shape}; the file is damaged")
@@ -156,7 +157,12 @@ def _file_features(group: h5py.Group, where: str) -> dict[str, np.ndarray]:
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
-    return as_text(values) if values.dtype.kind in "OSU" else values
+    if values.dtype.kind not in "OSU":
+        return values
+    text = as_text(values)
+    if any("\0" in str(one) for one in text):
+        raise OSError("a name holds a zero byte")
+    return text
 
 
 def _check_lengths(
@@ -221,7 +227,10 @@ def read_tenx_folder(folder: Path) -> TenxMatrix:
     way_out = f"{where} (an mtx file is read whole, the .h5 file of the same run is streamed)"
     require(BYTES_PER_ENTRY * n_entries, working_memory(), way_out)
     try:
-        entries = scipy.io.mmread(matrix_file)
+        with _opened(matrix_file) as text:
+            _require_text(text)
+            text.seek(0)
+            entries = scipy.io.mmread(text)
     except (ValueError, OSError, EOFError, OverflowError, zlib.error) as error:
         raise InputError(f"{where} cannot be read ({error}); copy it again") from error
     matrix = entries.T.tocsr()
@@ -239,12 +248,25 @@ def read_tenx_folder(folder: Path) -> TenxMatrix:
     return TenxMatrix(storage, barcodes, features, where)
 
 
+def _opened(path: Path) -> BinaryIO:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _require_text(file: BinaryIO) -> None:
+    """Raise ValueError at a zero byte, as half-copied files have them: SciPy crashes there."""
+    while block := file.read(SCANNED_BYTES):
+        if b"\0" in block:
+            raise ValueError("it holds zero bytes")
+
+
 def _table(path: Path) -> list[list[str]]:
     try:
         stored = path.read_bytes()
         text = (gzip.decompress(stored) if path.suffix == ".gz" else stored).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{str(path)!r} cannot be read ({error}); copy it again") from error
+    if "\0" in text:
+        raise InputError(f"{str(path)!r} holds zero bytes; it is half copied: copy it again")
     return [line.split("\t") for line in text.splitlines() if line]
 
 

@@ -87,8 +87,8 @@ def _copy_whole(node: Any, parent: Any, name: str) -> None:
             write_elem(parent, name, value)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InputError(
-            f"{node.name} cannot be written to a zarr store ({type(error).__name__}: {error}); "
-            "write an .h5ad file, or take this element out"
+            f"{name_of(node)} cannot be copied ({type(error).__name__}: {error}): damaged, or it "
+            "has no place in a zarr store; write an .h5ad file, or take it out"
         ) from error
 
 

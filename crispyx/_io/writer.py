@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
-from crispyx._io.damage import name_of, reading_structure
+from crispyx._io.damage import entries, name_of, reading_structure
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.encode import create_compressed, start_file, write_pointers, write_value
 from crispyx._io.matrix import MatrixSource
@@ -79,13 +79,16 @@ def modernize(target: h5py.File, source: MatrixSource, axes: Iterable[str]) -> N
             from anndata.io import write_elem
 
             del target[axis]
-            write_elem(target, axis, source.whole_table(axis))
+            with reading_structure(f"{source.where}: {axis}"):
+                write_elem(target, axis, source.whole_table(axis))
 
 
 def copy_slot(source: Any, target: h5py.Group, name: str) -> None:
     """Copy an element of a file, byte for byte, or of a store; it replaces one of that name."""
     if name in target:
         del target[name]
+    if name == "uns":
+        entries(source, name)
     if isinstance(source, h5py.Group):
         with reading_structure(name_of(source[name])):
             # Old files keep categories in a group that columns refer to.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from crispyx.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -136,6 +138,11 @@ class _PreprocessingNamespace:
         from crispyx.data import resolve_data_path
         from crispyx.qc import quality_control_summary
 
+        if getattr(data, "isbacked", None) is False and output_dir is output_path is None:
+            raise InputError(
+                "an AnnData in memory has no folder for the output; give output_dir= or "
+                "output_path="
+            )
         if output_dir is None and output_path is None:
             output_dir = resolve_data_path(data).parent
         result = quality_control_summary(

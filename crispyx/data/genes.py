@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from crispyx._io.annotations import as_labels, as_text, plain_column
 from crispyx._io.source import MatrixSource
+from crispyx.data.ondisk import load_var
 from crispyx.errors import CrispyxWarning, MissingColumnError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def ensure_gene_symbol_column(adata: Any, gene_name_column: str | None) -> pd.In
 
     Parameters
     ----------
-    adata : anndata.AnnData or crispyx.AnnData
+    adata : anndata.AnnData, crispyx.AnnData, str or pathlib.Path
         The data set.
     gene_name_column : str or None
         var column of symbols; None takes ``var_names``.
@@ -47,7 +49,7 @@ def ensure_gene_symbol_column(adata: Any, gene_name_column: str | None) -> pd.In
     """
     import pandas as pd
 
-    var = adata.var
+    var = load_var(adata) if isinstance(adata, (str, os.PathLike)) else adata.var
     index = as_text(np.asarray(var.index, dtype=object))
     if gene_name_column is None:
         _log.info("gene symbols: var_names (no gene_name_column given)")

@@ -199,31 +199,40 @@ def read_h5ad_ondisk(path: str | os.PathLike[str], *, n_obs: int = 5, n_vars: in
     return view
 
 
-def load_obs(path: str | os.PathLike[str] | AnnData) -> pd.DataFrame:
+def load_obs(path: Any) -> pd.DataFrame:
     """Read the table of the cells without touching the matrix.
 
     Parameters
     ----------
-    path : str, pathlib.Path, AnnData or backed anndata.AnnData
-        An .h5ad file.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The data set, on disk or in memory.
 
     Returns
     -------
     pandas.DataFrame (n_cells, n_columns)
+        A table of its own: changing it changes nothing else.
     """
-    return read_table(resolve_data_path(path), "obs")
+    return _table(path, "obs")
 
 
-def load_var(path: str | os.PathLike[str] | AnnData) -> pd.DataFrame:
+def load_var(path: Any) -> pd.DataFrame:
     """Read the table of the genes without touching the matrix.
 
     Parameters
     ----------
-    path : str, pathlib.Path, AnnData or backed anndata.AnnData
-        An .h5ad file.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The data set, on disk or in memory.
 
     Returns
     -------
     pandas.DataFrame (n_genes, n_columns)
+        A table of its own: changing it changes nothing else.
     """
-    return read_table(resolve_data_path(path), "var")
+    return _table(path, "var")
+
+
+def _table(data: Any, axis: str) -> pd.DataFrame:
+    if getattr(data, "isbacked", None) is False:
+        table: pd.DataFrame = getattr(data, axis).copy()
+        return table
+    return read_table(resolve_data_path(data), axis)

@@ -23,6 +23,7 @@ from crispyx._run.fingerprint import file_identity, fingerprint
 from crispyx.data.arguments import PathLike
 from crispyx.data.edits import storable
 from crispyx.data.genes import ENSEMBL
+from crispyx.data.ondisk import load_obs, load_var
 from crispyx.errors import CrispyxWarning, InputError, MissingColumnError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def standardize_dataset(
 
 
 def standardise_gene_names(
-    path: PathLike,
+    path: Any,
     *,
     column: str | None = None,
     strip_version: bool = True,
@@ -132,8 +133,8 @@ def standardise_gene_names(
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     column : str or None
         var column; None takes the index.
     strip_version, normalise_mt_prefix, lookup_symbols : bool
@@ -163,9 +164,8 @@ def standardise_gene_names(
 
     if unmapped_action not in UNMAPPED:
         raise InputError(f"unmapped_action is {unmapped_action!r}; choose one of {UNMAPPED}")
-    found = resolve_data_path(path)
-    var = read_table(found, "var")
-    _require_column(var, column, "var", found)
+    var, where = _table(path, "var")
+    _require_column(var, column, "var", where)
     before = var.index.to_numpy() if column is None else var[column].to_numpy()
     names = as_labels(np.asarray(before, dtype=object))
     if strip_version:
@@ -180,18 +180,18 @@ def standardise_gene_names(
         repeated = pd.Index(names)[pd.Index(names).duplicated()]
         if len(repeated) and var.index.is_unique:
             raise InputError(
-                f"{repeated[0]!r} would name two genes of {str(found)!r}; give column= to change a "
+                f"{repeated[0]!r} would name two genes of {str(where)!r}; give column= to change a "
                 "column instead of the index, or switch a step off"
             )
         var.index = pd.Index(names, name=var.index.name)
     else:
         var[column] = names
-    replace_elements(found, {"var": storable(var)})
+    _put(path, "var", var)
     return None
 
 
 def normalise_perturbation_labels(
-    path: PathLike,
+    path: Any,
     column: str,
     *,
     strip_prefixes: Sequence[str] | None = None,
@@ -209,8 +209,8 @@ def normalise_perturbation_labels(
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     column : str
         obs column of labels. Missing labels stay missing.
     strip_prefixes, strip_suffixes : sequence of str or None
@@ -239,9 +239,8 @@ def normalise_perturbation_labels(
     """
     import pandas as pd
 
-    found = resolve_data_path(path)
-    obs = read_table(found, "obs")
-    _require_column(obs, column, "obs", found)
+    obs, where = _table(path, "obs")
+    _require_column(obs, column, "obs", where)
     labels = as_labels(obs[column].astype(object).where(obs[column].notna(), None).to_numpy())
     for names, anchor in ((strip_prefixes, "^{}"), (strip_suffixes, "{}$")):
         if names:
@@ -261,8 +260,26 @@ def normalise_perturbation_labels(
     if not inplace:
         return pd.Series(labels, index=obs.index, name=column)
     obs[column] = pd.Categorical(labels)
-    replace_elements(found, {"obs": storable(obs)})
+    _put(path, "obs", obs)
     return None
+
+
+def _in_memory(data: Any) -> bool:
+    return getattr(data, "isbacked", None) is False
+
+
+def _table(data: Any, axis: str) -> tuple[pd.DataFrame, Path | str]:
+    """Return obs or var, and what holds it."""
+    where = "an AnnData in memory" if _in_memory(data) else resolve_data_path(data)
+    return (load_obs if axis == "obs" else load_var)(data), where
+
+
+def _put(data: Any, axis: str, table: pd.DataFrame) -> None:
+    """Replace obs or var where it is."""
+    if _in_memory(data):
+        setattr(data, axis, table)
+    else:
+        replace_elements(resolve_data_path(data), {axis: storable(table)})
 
 
 def _standard_obs(
@@ -304,7 +321,9 @@ def _standard_var(var: pd.DataFrame, gene_name_column: str) -> pd.DataFrame:
     return var
 
 
-def _require_column(table: pd.DataFrame, column: str | None, axis: str, path: Path | None) -> None:
+def _require_column(
+    table: pd.DataFrame, column: str | None, axis: str, path: Path | str | None
+) -> None:
     if column is not None and column not in table.columns:
         where = f" of {str(path)!r}" if path else ""
         raise MissingColumnError(

@@ -109,6 +109,8 @@ def resolve_target(data: Any) -> Target:
     if getattr(data, "isbacked", None) is False:
         if data.is_view:
             raise InputError("this AnnData is a view of another one; give a copy: adata.copy()")
+        if hasattr(data.X, "store") or hasattr(data.X, "group"):
+            raise InputError("the matrix of this AnnData stays in a file or store; give its path")
         return Target(data, None)
     return Target(data, resolve_data_path(data))
 

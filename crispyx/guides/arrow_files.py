@@ -63,8 +63,11 @@ def read_arrow(path: Path) -> pa.Table:
     kind = arrow_kind(path)
     try:
         if kind == "parquet":
-            return pq.read_table(path)
-        with pa.memory_map(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
+            table = pq.read_table(path)
+        else:
+            with pa.memory_map(str(path)) as file:
+                table = pa.ipc.open_file(file).read_all()
+        table.validate(full=True)  # what reads it follows its offsets out of the file otherwise
+        return table
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a complete {kind} file ({error})") from error

@@ -131,7 +131,12 @@ def read_call_table(path: Path) -> pd.DataFrame:
     """
     separator = separator_of(path)
     if separator is None:
-        table = read_arrow(path).to_pandas()
+        import pyarrow as pa
+
+        try:
+            table = read_arrow(path).to_pandas()
+        except (pa.ArrowException, ValueError, KeyError) as error:
+            raise InputError(f"{path}: not a table that can be read ({error})") from error
     else:
         try:
             table = read_csv_text(path, separator)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELL_RANGER_NAME = "protospacer_calls_per_cell"
+TABLE_KINDS = "biufOSUTMm"  # of NumPy: numbers, text, times; not complex ones and records
 FORMATS = ".h5ad, .csv, .tsv, .csv.gz, .tsv.gz, .parquet or .arrow"
 
 
@@ -97,6 +98,12 @@ def _rows(calls: Calls, *, long: bool, lists: bool) -> pd.DataFrame:
         of = cell_ranger_table if lists else pair_table
         return of(adata.obs, adata.layers["assigned"], adata.X, adata.var_names.to_numpy())
     table = calls.table.copy()
+    for name, column in table.items():
+        if column.dtype.kind not in TABLE_KINDS:
+            raise InputError(
+                f"{calls.where}: obs column {name!r} holds {column.dtype}, which no table of calls "
+                "has; the file is damaged"
+            )
     table.insert(0, BARCODE, calls.barcodes)
     return table.reset_index(drop=True)
 

@@ -1,7 +1,7 @@
 """Damaged files: a corpus made by a script, and what reading each of them came to.
 
-``python -m faults.damaged KIND FIRST COUNT`` reads COUNT damaged files and prints how each ended;
-it dies where the reader does. A damage is a function of its number alone.
+``python -m faults.damaged KIND FIRST COUNT`` reads COUNT damaged files and prints how each
+ended; it dies where the reader does. A damage is a function of its number alone.
 """
 
 from __future__ import annotations

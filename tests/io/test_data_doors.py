@@ -21,6 +21,7 @@ import slots
 from hypothesis import given
 from hypothesis import strategies as st
 
+import crispyx as cx
 from crispyx.data import (
     AnnData,
     ensure_gene_symbol_column,
@@ -432,3 +433,30 @@ def test_path_behind_a_data_set_is_found(tmp_path: Path, path: Path, screen: Any
 )
 def test_output_names_follow_the_convention(options: dict[str, Any], name: str) -> None:
     assert resolve_output_path("sub/in.h5ad", **options) == Path(name)
+
+
+def test_tables_and_names_are_those_of_an_anndata_in_memory() -> None:
+    values, labels = layouts.count_screen()
+    adata = layouts.in_memory(values, [f"sg{label}" for label in labels], sp.csr_matrix)
+    adata.var["gene"] = [f"mt-{j}.2" for j in range(adata.n_vars)]
+    before = cx.load_obs(adata)
+    before["more"] = 1
+    assert "more" not in adata.obs
+    pd.testing.assert_frame_equal(cx.load_var(adata), adata.var)
+    names = cx.data.standardise_gene_names(adata, column="gene", inplace=False)
+    assert names is not None
+    assert list(names) == [f"MT-{j}.2" for j in range(adata.n_vars)]
+    assert cx.data.standardise_gene_names(adata, column="gene") is None
+    assert list(adata.var["gene"]) == list(names)
+    how = {"strip_prefixes": ["sg"], "canonical_control": "ctrl"}
+    assert cx.data.normalise_perturbation_labels(adata, layouts.COLUMN, **how) is None
+    assert {"ctrl", "MYC"} < set(adata.obs[layouts.COLUMN])
+
+
+def test_symbols_of_a_path_are_those_of_its_anndata(tmp_path: Path) -> None:
+    values, labels = layouts.count_screen()
+    adata = layouts.in_memory(values, [str(label) for label in labels], sp.csr_matrix)
+    adata.var["symbol"] = [f"SYM{j}" for j in range(adata.n_vars)]
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    found = cx.ensure_gene_symbol_column(tmp_path / "screen.h5ad", "symbol")
+    assert list(found) == list(adata.var["symbol"])

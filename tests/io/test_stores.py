@@ -28,11 +28,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.* cells have no label:crispyx.errors.CrispyxWarning"),
 ]
 
+HAS_FORMAT_3 = hasattr(zarr.Group, "create_array")
 FORMS = [(2, False), (3, False), (3, True)]
 
 
 @pytest.fixture(params=FORMS, ids=["format 2", "format 3", "shards"])
 def form(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param[0] == 3 and not HAS_FORMAT_3:
+        pytest.skip("zarr before 3")
     before = cx.settings.zarr_format, cx.settings.zarr_shards
     cx.settings.zarr_format, cx.settings.zarr_shards = request.param
     yield
@@ -115,8 +118,7 @@ def test_stores_hold_every_slot_of_the_file_and_back(file: Path, tmp_path: Path)
     for found in (anndata.read_zarr(store), anndata.read_h5ad(again)):
         slots.assert_same_slots(found, original, ["crispyx"])
         slots.assert_same_value(found.X, original.X, "X")
-    top = zarr.open_group(str(store), mode="r")
-    assert top.metadata.zarr_format == (cx.settings.zarr_format or 2)
+    assert (store / "zarr.json").exists() == (cx.settings.zarr_format == 3)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -132,6 +134,7 @@ def test_every_writer_makes_the_store_of_what_it_writes_as_a_file(
     slots.assert_same_value(found.X, expected.X, "X")
 
 
+@pytest.mark.skipif(not HAS_FORMAT_3, reason="zarr before 3")
 def test_large_arrays_stand_in_shards_of_several_chunks(tmp_path: Path) -> None:
     from crispyx._io.transcribe import CHUNK_VALUES, SHARD_CHUNKS, copy_element
 
