@@ -23,6 +23,7 @@ COMMANDS = {
     "umap": ("single", "umap", "Add a UMAP."),
     "pseudobulk": ("several", "pseudobulk", "Profiles of groups of cells, and their differences."),
     "de": ("several", "de", "Compare every perturbation with the control, gene by gene."),
+    "calibration": ("single", "calibration", "Test control cells against control cells."),
     "report": ("single", "report", "Write one HTML page about a screen from its result files."),
     "completion": ("completion", "completion", "Print the completion script of a shell."),
 }

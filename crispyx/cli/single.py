@@ -19,6 +19,7 @@ _OPERATIONS = {
         operations.PCA,
         operations.NEIGHBORS,
         operations.UMAP,
+        operations.CALIBRATION,
         operations.REPORT,
     )
 }

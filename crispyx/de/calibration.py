@@ -320,9 +320,7 @@ class _Study:
             self.designs += of_guides
         shift = dict(zip(self.depth["perturbation"], self.depth["shift"], strict=True))
         shifted = np.array([shift[name] != "" for name in cells.names])
-        self.designs += depth_designs(
-            cells, shifted, number["n_splits"], number["n_groups"], state
-        )
+        self.designs += depth_designs(cells, shifted, number["n_splits"], number["n_groups"], state)
         n_stored = int(n_values[in_control].sum())
         self.control = self.scratch / "control.h5ad"
         prepare_output(self.control, (), 3 * BYTES_PER_STORED * n_stored)

@@ -116,9 +116,7 @@ class CalibrationResult:
 
 def _verdict(row: pd.Series) -> str:
     above = [
-        f"{level:g}"
-        for level, most in TOO_MANY.items()
-        if row[f"low_{level_name(level)}"] > most
+        f"{level:g}" for level, most in TOO_MANY.items() if row[f"low_{level_name(level)}"] > most
     ]
     if above:
         return f"far too many at {' and '.join(above)}"

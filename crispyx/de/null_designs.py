@@ -79,8 +79,8 @@ def depth_designs(
 ) -> Iterator[Design]:
     """Yield splits with the depths of the perturbations that differ most from the control.
 
-    The shallow ones are tested together. Of the deep ones the deepest is imitated, by thinning the
-    cells that stand for the control.
+    As many shallow ones as fit are tested together, every split beginning with the next. Of the deep
+    ones the deepest is imitated, by thinning the cells that stand for the control.
     """
     order = np.argsort(cells.ratio, kind="stable")
     shallow = order[shifted[order] & (cells.ratio[order] < 1)]
@@ -88,7 +88,7 @@ def depth_designs(
     for split in range(n_splits):
         rng = _generator(random_state, "depth", split)
         if len(shallow):
-            chosen, sizes = _fitting(cells, shallow, n_groups)
+            chosen, sizes = _fitting(cells, np.roll(shallow, -split), n_groups)
             kept = np.concatenate([[1.0], cells.ratio[chosen]])
             yield _design("depth", split, cells, chosen, sizes, kept, rng)
         if len(deep):

@@ -91,11 +91,9 @@ def plot_calibration(
     subtitle(axes[1], "Share of p below .05", ["by mean count of the gene"])
     n_shifted = int((result.depth["shift"] != "").sum())
     tolerance = result.parameters["max_depth_shift"]
-    subtitle(
-        axes[2],
-        "Depth of perturbations",
-        [f"{n_shifted:,} of {len(result.depth):,} off by more than {100 * tolerance:.0f} %"],
-    )
+    notes = [f"{n_shifted:,} of {len(result.depth):,} off by more than {100 * tolerance:.0f} %"]
+    notes += ["what depth alone does; in brackets over the control's"] * bool(n_shifted)
+    subtitle(axes[2], "Depth of perturbations", notes)
     return finish(axes, show, savepath)
 
 
@@ -112,8 +110,8 @@ def _draw_quantiles(ax: Axes, table: pd.DataFrame, colors: dict[str, str]) -> No
     top = float(max(low.max(), expected.max()))
     ax.set_ylim(0, 2.2 * top)  # methods far above leave the panel, and need no more of it
     ax.set_xlim(0, 1.02 * expected.max())
-    ax.set_xlabel("expected −log10 p")
-    ax.set_ylabel("observed −log10 p")
+    ax.set_xlabel("expected -log10 p")
+    ax.set_ylabel("observed -log10 p")
     ax.legend(loc="upper left")
 
 
@@ -151,7 +149,7 @@ def _draw_depth(ax: Axes, result: CalibrationResult, colors: dict[str, str]) -> 
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.set_xlim(0, None)
         ax.axvline(0.05, color=LINE, linewidth=0.9, zorder=1)
-        ax.set_xlabel("share of p below .05 at that depth alone (depth / control's)")
+        ax.set_xlabel("share of p below .05 without any effect")
         return
     ratio = np.sort(depth["ratio"].dropna().to_numpy())
     ax.scatter(ratio, np.arange(1, len(ratio) + 1), color=INK, s=14)

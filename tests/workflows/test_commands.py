@@ -35,6 +35,7 @@ OPERATIONS: list[Operation] = [
     operations.UMAP,
     *operations.PSEUDOBULK,
     *operations.TESTS,
+    operations.CALIBRATION,
     operations.REPORT,
 ]
 
