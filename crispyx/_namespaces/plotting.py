@@ -187,3 +187,12 @@ class _PlottingNamespace:
         from crispyx.plotting import plot_energy_distance
 
         return plot_energy_distance(table, **kwargs)
+
+    def calibration(self, result: Any, **kwargs: Any) -> Any:
+        """Draw p-values where nothing has an effect, by method, mean count and depth.
+
+        See :func:`crispyx.plotting.plot_calibration`.
+        """
+        from crispyx.plotting import plot_calibration
+
+        return plot_calibration(result, **kwargs)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from crispyx.data import OverlapResult
-    from crispyx.de import RankGenesGroupsResult
+    from crispyx.de import CalibrationResult, RankGenesGroupsResult
 
 
 class _ToolsNamespace:
@@ -60,6 +60,17 @@ class _ToolsNamespace:
             force=force,
             **kwargs,
         )
+
+    def calibration(
+        self, data: Any, *, perturbation_column: str, **kwargs: Any
+    ) -> CalibrationResult:
+        """Test control cells against control cells: which methods find what is not there.
+
+        See :func:`crispyx.de.calibration`.
+        """
+        from crispyx.de import calibration
+
+        return calibration(data, perturbation_column=perturbation_column, **kwargs)
 
     def umap(
         self,

@@ -25,6 +25,7 @@ COMMANDS = {
     "pseudobulk": ("several", "pseudobulk", "Profiles of groups of cells, and their differences."),
     "de": ("several", "de", "Compare every perturbation with the control, gene by gene."),
     "shrink": ("single", "shrink", "Shrink the fold changes of a negative binomial result."),
+    "calibration": ("single", "calibration", "Test control cells against control cells."),
     "report": ("single", "report", "Write one HTML page about a screen from its result files."),
     "completion": ("completion", "completion", "Print the completion script of a shell."),
 }

@@ -155,6 +155,27 @@ def _shrunk_line(facts: Given) -> str:
     )
 
 
+def _calibrated(value: Any, source: str, options: Given) -> dict[str, Any]:
+    shares = {
+        kind: {
+            method: {name: row[name] for name in ("tests", "share_05", "share_001", "inflation")}
+            for method, row in value.of_all_genes(kind).iterrows()
+        }
+        for kind in dict.fromkeys(value.bins["kind"])
+    }
+    shifted = value.depth[value.depth["shift"] != ""]
+    return {
+        "output": str(value.result_path),
+        "shares": shares,
+        "shifted": dict(zip(shifted["perturbation"], shifted["ratio"], strict=True)),
+        "summary": value.summary(),
+    }
+
+
+def _calibrated_line(facts: Given) -> str:
+    return f"{facts['summary']}\n-> {facts['output']}"
+
+
 def _page(value: Any, source: str, options: Given) -> dict[str, Any]:
     return {"output": str(value), "bytes": Path(value).stat().st_size}
 
@@ -317,6 +338,20 @@ SHRINK = Operation(
         "output_dir": "Folder of the new result; the old one's unless given.",
     },
 )
+CALIBRATION = Operation(
+    "calibration",
+    "crispyx.de",
+    "calibration",
+    "Test control cells of FILE (counts) against control cells: which methods find what is not "
+    "there.",
+    _calibrated,
+    _calibrated_line,
+    shown={
+        "methods": "t_test, wilcoxon, calibrated, nb_glm, pydeseq2, lrt or permutation; may be "
+        "repeated.",
+        "max_depth_shift": "Share by which a perturbation must be shallower or deeper to be named.",
+    },
+)
 REPORT = Operation(
     "report",
     "crispyx.report",
@@ -327,6 +362,7 @@ REPORT = Operation(
     argument="RESULT",
     without=("target_genes", "files"),
     shown={
+        "calibration": "Result of `crispyx calibration`, for a section about it.",
         "force": "Replace a page that exists.",
         "output_path": "The page; report.html unless given.",
     },

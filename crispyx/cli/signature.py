@@ -26,6 +26,7 @@ TYPES: dict[str, Any] = {
     "str | Sequence[str]": [],
     "Iterable[str]": [],
     "Sequence[str]": [],
+    "Iterable[str] | Mapping[str, Mapping[str, Any]]": [],
     "int | str": click.STRING,
 }
 # Other names of options, the first one being Python's.
@@ -177,7 +178,8 @@ def _option(parameter: inspect.Parameter, text: str, choices: click.Choice | Non
 def _default_note(default: Any) -> str:
     if default is None or default is inspect.Parameter.empty or default is False:
         return ""
-    return f"  [default: {'on' if default is True else default}]"
+    shown = ", ".join(default) if isinstance(default, tuple) else default
+    return f"  [default: {'on' if default is True else shown}]"
 
 
 def _first_sentence(text: str) -> str:

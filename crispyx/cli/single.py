@@ -21,6 +21,7 @@ _OPERATIONS = {
         operations.NEIGHBORS,
         operations.UMAP,
         operations.SHRINK,
+        operations.CALIBRATION,
         operations.REPORT,
     )
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from crispyx.de.calibration import calibration
+from crispyx.de.calibration_tables import CalibrationResult, load_calibration
 from crispyx.de.concordance import guide_concordance
 from crispyx.de.nb_glm import nb_glm_test
 from crispyx.de.rank_genes_groups import rank_genes_groups
@@ -14,10 +16,13 @@ from crispyx.de.wilcoxon import wilcoxon_test
 
 __all__ = [
     "BlockPlan",
+    "CalibrationResult",
     "DifferentialExpressionResult",
     "RankGenesGroupsResult",
     "assemble_blocks",
+    "calibration",
     "guide_concordance",
+    "load_calibration",
     "load_result",
     "nb_glm_test",
     "plan_blocks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crispyx.plotting.calibration import plot_calibration
 from crispyx.plotting.components import plot_pca_loadings, plot_pca_variance_ratio
 from crispyx.plotting.effect_heatmap import plot_effect_heatmap
 from crispyx.plotting.embedding import plot_pca, plot_umap
@@ -25,6 +26,7 @@ __all__ = [
     "guide_summary",
     "materialize_rank_genes_groups",
     "on_target_df",
+    "plot_calibration",
     "plot_effect_heatmap",
     "plot_energy_distance",
     "plot_ma",

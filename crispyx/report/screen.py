@@ -22,7 +22,7 @@ from crispyx.report.screen_sections import screen_content
 if TYPE_CHECKING:
     import anndata
 
-    from crispyx.de import RankGenesGroupsResult
+    from crispyx.de import CalibrationResult, RankGenesGroupsResult
     from crispyx.qc import QualityControlResult
 
 PathLike = str | os.PathLike[str]
@@ -54,6 +54,8 @@ class ScreenFiles:
         Label of each cell of the layout.
     parameters : dict
         Of the comparison.
+    calibration : CalibrationResult or None
+        Tests of control cells against control cells.
     """
 
     result: RankGenesGroupsResult
@@ -66,6 +68,7 @@ class ScreenFiles:
     layout: np.ndarray | None
     labels: np.ndarray
     parameters: dict[str, Any]
+    calibration: CalibrationResult | None = None
 
 
 def screen_report(
@@ -81,6 +84,7 @@ def screen_report(
     title: str | None = None,
     force: bool = False,
     files: Mapping[str, str] | None = None,
+    calibration: PathLike | None = None,
 ) -> Path:
     """Write one HTML page about a whole screen, from its result files.
 
@@ -112,6 +116,9 @@ def screen_report(
         Replace a file of that name.
     files : mapping of str to str, or None
         Further files to name on the page, with what they hold.
+    calibration : path or None
+        Result of :func:`crispyx.de.calibration`, for a section about what the tests find among
+        control cells.
 
     Returns
     -------
@@ -126,7 +133,7 @@ def screen_report(
     OutputExistsError
         A file of that name exists.
     """
-    from crispyx.de import load_result
+    from crispyx.de import load_calibration, load_result
 
     if not 0 < alpha < 1:
         raise InputError(f"alpha is {alpha!r}; give a number between 0 and 1")
@@ -135,10 +142,12 @@ def screen_report(
     tested = result if hasattr(result, "groups") else load_result(result)
     path = Path(tested.result_path)
     page = Path(output_path).expanduser() if output_path else path.with_name("report.html")
-    inputs = [path, *(Path(one) for one in (cells, screen, filtered, calls) if one is not None)]
+    given = (cells, screen, filtered, calls, calibration)
+    inputs = [path, *(Path(one) for one in given if one is not None)]
     check_output_name(page, tuple(inputs))
     if page.exists() and not force:
         raise OutputExistsError(f"{str(page)!r} exists; give another name, or force to replace it")
+    calibrated = None if calibration is None else load_calibration(calibration)
     compared = _compared_cells(path, cells)
     labels = _labels(compared, tested.groupby)
     names, counted = np.unique(labels[labels != ""], return_counts=True)
@@ -156,6 +165,7 @@ def screen_report(
         layout=_layout(compared),
         labels=labels,
         parameters={} if record is None else record["parameters"],
+        calibration=calibrated,
     )
     listed = {_beside(path, page): f"results of the test ({tested.method})", **(files or {})}
     content = screen_content(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crispyx.plotting import guide_summary, plot_qc_summary
+from crispyx.plotting import guide_summary, plot_calibration, plot_qc_summary
 from crispyx.plotting.style import DOWN, INK, NEUTRAL, UP, offscreen, root_figure
 from crispyx.report.content import Figure
 from crispyx.report.figures import inline_svg
@@ -16,6 +16,7 @@ from crispyx.report.perturbations import PerturbationSummary
 if TYPE_CHECKING:
     import anndata
 
+    from crispyx.de import CalibrationResult
     from crispyx.qc import QualityControlResult
 
 MOST_BARS = 40
@@ -97,6 +98,25 @@ def quality_figure(quality: QualityControlResult, least: Mapping[str, int | None
             "cells that were kept. Gray was removed."
         ),
         alternative="Two histograms: genes per cell and cells per gene, kept and removed",
+    )
+
+
+def calibration_figure(result: CalibrationResult) -> Figure:
+    """Draw the p-values of control cells against control cells."""
+    axes = offscreen(3, (13.2, 4.6))
+    plot_calibration(result, ax=axes)
+    return Figure(
+        svg=inline_svg(root_figure(axes[0]), "calibration"),
+        caption=(
+            "Left: observed against expected p-values; lines above the gray band find what is not "
+            "there. Middle: shares below .05 by mean count, with 99 % intervals. Right: depth of "
+            "the perturbations over the control's, or what that depth alone does to each method."
+        ),
+        alternative="p-values of control cells against control cells, by method: "
+        + "; ".join(
+            f"{method} {row['share_05']:.3f} below .05"
+            for method, row in result.of_all_genes().iterrows()
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from crispyx.report.guide_fits import guide_fits
 from crispyx.report.perturbations import PerturbationSummary
 from crispyx.report.screen_figures import (
     N_COLORED,
+    calibration_figure,
     cells_figure,
     guides_figure,
     hits_figure,
@@ -30,6 +31,7 @@ from crispyx.report.screen_figures import (
 if TYPE_CHECKING:
     import anndata
 
+    from crispyx.de import CalibrationResult
     from crispyx.qc import QualityControlResult
     from crispyx.report.screen import ScreenFiles
 
@@ -82,6 +84,7 @@ def screen_content(found: ScreenFiles, *, title: str, files: Sequence[OutputFile
         files=files,
         version=__version__,
         cells=_cells(found),
+        calibration=None if found.calibration is None else _calibration(found.calibration),
     )
 
 
@@ -228,6 +231,33 @@ def _cells(found: ScreenFiles) -> Section | None:
     strongest = [one.perturbation for one in found.rows[:N_COLORED] if one.n_hits]
     figure = cells_figure(found.layout, list(found.labels), _control(found), strongest)
     return Section(paragraphs=(), figures=(figure,))
+
+
+def _calibration(result: CalibrationResult) -> Section:
+    rows = [
+        (
+            method,
+            int(row["tests"]),
+            f"{row['share_05']:.3f}",
+            f"{row['share_001']:.4f}",
+            f"{row['inflation']:.2f}",
+        )
+        for method, row in result.of_all_genes().iterrows()
+    ]
+    return Section(
+        paragraphs=(
+            "Groups of control cells with the sizes of the perturbations were tested against the "
+            "other control cells. Nothing was done to them: of the p-values of a test that keeps "
+            "its level, .05 are below .05.",
+            *result.summary().splitlines(),
+        ),
+        table=Table(
+            "p-values without any effect",
+            ("Method", "Tests", "Below .05", "Below .001", "Inflation"),
+            rows,
+        ),
+        figures=(calibration_figure(result),),
+    )
 
 
 def _expression(found: ScreenFiles, test: str) -> DifferentialExpression:

@@ -36,6 +36,7 @@ OPERATIONS: list[Operation] = [
     *operations.PSEUDOBULK,
     *operations.TESTS,
     operations.SHRINK,
+    operations.CALIBRATION,
     operations.REPORT,
 ]
 

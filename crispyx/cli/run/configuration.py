@@ -27,9 +27,11 @@ FUNCTIONS = {
     "pca": ("crispyx.dimred", "pca"),
     "neighbors": ("crispyx.dimred", "neighbors"),
     "umap": ("crispyx.dimred", "umap"),
+    "calibration": ("crispyx.de", "calibration"),
     "report": ("crispyx.report", "screen_report"),
 }
-OPTIONAL = ("qc", "normalize", "pca", "neighbors", "umap", "report")
+OPTIONAL = ("qc", "normalize", "pca", "neighbors", "umap", "calibration", "report")
+ONLY_IF_NAMED = ("calibration",)
 SECTIONS = (
     "screen",
     "guides",
@@ -40,6 +42,7 @@ SECTIONS = (
     "neighbors",
     "umap",
     "de",
+    "calibration",
     "report",
 )
 SCREEN_KEYS = {
@@ -55,7 +58,7 @@ SCREEN_KEYS = {
 }
 # Said once in [screen], or by the pipeline itself.
 NOT_HERE = {
-    "calls", "cells", "checkpoint_interval", "control_label", "copy", "data_name", "files",
+    "calibration", "calls", "cells", "checkpoint_interval", "control_label", "copy", "data_name", "files",
     "filtered", "force", "gene_name_column", "groupby", "memory_limit_gb", "n_jobs", "output_dir",
     "output_path", "overwrite", "perturbation_column", "reference", "resume", "screen",
     "show_progress", "size_factors", "verbose",
@@ -189,7 +192,7 @@ class _Checker:
         chosen = {}
         for section in SECTIONS[1:]:
             given = dict(content.get(section, {}))
-            wanted = given.pop("run", True)
+            wanted = given.pop("run", section in content or section not in ONLY_IF_NAMED)
             if not isinstance(wanted, bool):
                 raise self._error(section, "run", f"[{section}] run = {wanted!r}; true or false")
             if not wanted and section not in OPTIONAL:

@@ -20,6 +20,7 @@ SECONDS_PER_VALUE = {
     "wilcoxon": 30e-9,
     "t-test": 33e-9,
     "nb-glm": 150e-9,
+    "calibration": 600e-9,  # ten splits by three methods, the control a quarter of the screen
 }
 SECONDS_PER_CELL = {"neighbors": 1e-3, "umap": 1.2e-3}
 COMPILING = 15.0  # seconds that the first nearest neighbors of a process take besides

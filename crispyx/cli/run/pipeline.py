@@ -22,6 +22,7 @@ FILES = {
     "join": "with_guides.h5ad",
     "qc": "filtered.h5ad",
     "normalize": "normalized.h5ad",
+    "calibration": "calibration.h5ad",
     "report": "report.html",
 }
 RESULTS = {"wilcoxon": "wilcoxon.h5ad", "t-test": "t_test.h5ad", "nb-glm": "nb_glm.h5ad"}
@@ -35,6 +36,7 @@ TEXTS = {
     "neighbors": "Graph of nearest cells",
     "umap": "UMAP",
     "de": "Compare every perturbation with the control",
+    "calibration": "Test control cells against control cells",
     "report": "Write the report",
 }
 
@@ -114,6 +116,8 @@ def steps_of(configuration: Configuration) -> list[Step]:
             before = (name,)
     if configuration.method == "nb-glm":
         logged, source_of = counts, last
+    if "calibration" in chosen:
+        add("calibration", counts, FILES["calibration"], last)
     result = add("de", logged, RESULTS[configuration.method], source_of)
     if "report" in chosen:
         add("report", result, FILES["report"], tuple(made))
@@ -277,6 +281,8 @@ def _pages(configuration: Configuration, step: Step) -> dict[str, Any]:
         pages |= {"screen": before, "filtered": folder / FILES["qc"]}
     if "normalize" in chosen:
         pages["cells"] = folder / FILES["normalize"]
+    if "calibration" in chosen:
+        pages["calibration"] = folder / FILES["calibration"]
     if "title" in configuration.screen:
         pages["title"] = configuration.screen["title"]
     return pages

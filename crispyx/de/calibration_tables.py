@@ -1,0 +1,209 @@
+"""Tables of p-values where nothing has an effect, and the result that holds them.
+
+``docs/calibration.md`` says what each quantity is.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crispyx._io.record import read_record
+from crispyx.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, np.inf)
+BINS = ("< .01", ".01-.03", ".03-.1", ".1-.3", ".3-1", "> 1")
+ALL_GENES = "all"
+LEVELS = (0.05, 0.01, 0.001)
+CONFIDENCE = 0.99
+TOO_MANY = {0.05: 0.06, 0.001: 0.002}  # shares that a test which keeps its level stays below
+MEDIAN_CHI2 = 0.454936423119572  # of one degree of freedom
+N_QUANTILES = 160
+KIND = "calibration"
+TABLES = ("bins", "quantiles", "depth", "depth_effect", "groups")
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """What tests say about groups of control cells, where every null hypothesis is true.
+
+    Attributes
+    ----------
+    bins : pandas.DataFrame
+        A row for each ``kind`` ("splits", "guides", "depth"), ``method`` and ``mean_count`` (bin of
+        the mean count of the gene in the control; "all" for all genes): ``tests``; for each level
+        .05, .01 and .001 ``share_05``, the share of p below it, with its exact 99 % binomial
+        interval ``low_05``, ``high_05``, and so on; ``inflation``.
+    quantiles : pandas.DataFrame
+        For quantile-quantile plots, by ``kind`` and ``method``: ``expected`` and ``observed``
+        p-values, and the 99 % interval ``low``, ``high`` of that order statistic of as many
+        independent uniform values.
+    depth : pandas.DataFrame
+        A row for each perturbation: ``n_cells``, ``median_count`` of its cells, ``ratio`` to the
+        control's median, and ``shift``: "shallower", "deeper" or "".
+    depth_effect : pandas.DataFrame
+        For perturbations with a shift that was imitated, and each method: ``ratio`` and the columns
+        of ``bins``.
+    groups : pandas.DataFrame
+        Pseudo-perturbations that were tested: ``kind``, ``split``, ``perturbation`` (whose size,
+        batches or depth it has, or the guide), ``n_cells``, and ``kept`` and ``control_kept``, the
+        shares of its own and of the other cells' molecules that thinning left.
+    parameters : dict
+        What was asked.
+    result_path : pathlib.Path
+        File of the result.
+    """
+
+    bins: pd.DataFrame
+    quantiles: pd.DataFrame
+    depth: pd.DataFrame
+    depth_effect: pd.DataFrame
+    groups: pd.DataFrame
+    parameters: dict[str, Any]
+    result_path: Path
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods, in the order they were asked for."""
+        return list(dict.fromkeys(self.bins["method"]))
+
+    def of_all_genes(self, kind: str = "splits") -> pd.DataFrame:
+        """Return the rows of ``bins`` over all genes, by method."""
+        chosen = (self.bins["kind"] == kind) & (self.bins["mean_count"] == ALL_GENES)
+        return self.bins[chosen].set_index("method")
+
+    def summary(self) -> str:
+        """Return what was found, in words."""
+        lines = []
+        for kind, what in (
+            ("splits", "control cells against control cells"),
+            ("guides", "control guides against the other control guides"),
+        ):
+            for method, row in self.of_all_genes(kind).iterrows():
+                verdict = _verdict(row)
+                lines.append(
+                    f"{method}, {what}: {row['share_05']:.3f} of {int(row['tests']):,} p-values "
+                    f"are below .05 and {row['share_001']:.4f} below .001; {verdict}."
+                )
+        tolerance = self.parameters["max_depth_shift"]
+        for shift in ("shallower", "deeper"):
+            labels = list(self.depth.loc[self.depth["shift"] == shift, "perturbation"])
+            if labels:
+                more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
+                lines.append(
+                    f"{len(labels)} of {len(self.depth)} perturbations are {shift} than the "
+                    f"control by more than {tolerance:.0%}: {', '.join(labels[:5])}{more}."
+                )
+        if not (self.depth["shift"] != "").any():
+            lines.append(
+                f"No perturbation differs from the control in depth by more than {tolerance:.0%}."
+            )
+        for method, row in self.of_all_genes("depth").iterrows():
+            lines.append(
+                f"{method}, at the depth of such perturbations and without any effect: "
+                f"{row['share_05']:.3f} below .05, {row['share_001']:.4f} below .001; "
+                f"{_verdict(row)}."
+            )
+        return "\n".join(lines)
+
+
+def _verdict(row: pd.Series) -> str:
+    above = [
+        f"{level:g}" for level, most in TOO_MANY.items() if row[f"low_{level_name(level)}"] > most
+    ]
+    if above:
+        return f"far too many at {' and '.join(above)}"
+    if row["high_05"] < 0.04:
+        return "fewer than the level, so that it is careful at the cost of power"
+    return "about as many as there should be, or fewer"
+
+
+def level_name(level: float) -> str:
+    """Return a level as column names have it: .05 is "05"."""
+    return f"{level:g}".removeprefix("0.")
+
+
+def binomial_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the exact interval of a share (Clopper and Pearson, 1934); (0, 1) of nothing."""
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high
+
+
+def inflation(pvalues: np.ndarray) -> float:
+    """Return the genomic inflation factor, NaN of nothing.
+
+    It is the median of the chi-square values (one degree of freedom) of the p-values over that of
+    the distribution, .4549 (Devlin and Roeder, 1999). Discrete p-values are taken as they are:
+    a gene with few counts can only have large ones, and a factor below 1 says so.
+    """
+    from scipy.stats import chi2
+
+    if not len(pvalues):
+        return float("nan")
+    return float(chi2.isf(np.median(pvalues), 1)) / MEDIAN_CHI2
+
+
+def shares_of(pvalues: np.ndarray) -> dict[str, Any]:
+    """Return the columns of ``CalibrationResult.bins`` of p-values without NaN."""
+    n = len(pvalues)
+    row: dict[str, Any] = {"tests": n}
+    for level in LEVELS:
+        hits, name = int(np.count_nonzero(pvalues < level)), level_name(level)
+        low, high = binomial_interval(hits, n)
+        row |= {
+            f"share_{name}": hits / n if n else np.nan,
+            f"low_{name}": low,
+            f"high_{name}": high,
+        }
+    return {**row, "inflation": inflation(pvalues)}
+
+
+def quantiles_of(pvalues: np.ndarray) -> dict[str, np.ndarray]:
+    """Return observed against expected p-values at ranks that are dense where p is small."""
+    from scipy.stats import beta
+
+    n = len(pvalues)
+    rank = np.unique(np.geomspace(1, n, N_QUANTILES).round().astype(np.int64))
+    tail = (1 - CONFIDENCE) / 2
+    return {
+        "expected": rank / (n + 1),
+        "observed": np.sort(pvalues)[rank - 1],
+        "low": beta.ppf(tail, rank, n + 1 - rank),
+        "high": beta.ppf(1 - tail, rank, n + 1 - rank),
+    }
+
+
+def load_calibration(path: str | os.PathLike[str]) -> CalibrationResult:
+    """Read what :func:`crispyx.de.calibration` wrote.
+
+    Raises
+    ------
+    InputError
+        The file is no such result.
+    """
+    from crispyx._io.elements import read_element
+
+    file = Path(path).expanduser()
+    record = read_record(file)
+    if record is None or record["kind"] != KIND:
+        raise InputError(
+            f"{str(file)!r} is no result of cx.tl.calibration; run it, or name its file"
+        )
+    tables = {}
+    for name in TABLES:
+        table = read_element(file, f"uns/{KIND}/{name}").reset_index(drop=True)
+        for column in table.columns[table.dtypes == "category"]:
+            table[column] = table[column].astype(object)
+        tables[name] = table
+    return CalibrationResult(**tables, parameters=record["parameters"], result_path=file)
