@@ -27,6 +27,7 @@ TYPES: dict[str, Any] = {
     "Iterable[str]": [],
     "Sequence[str]": [],
     "int | str": click.STRING,
+    "int | Sequence[int]": click.INT,
 }
 # Other names of options, the first one being Python's.
 ALIASES = {
