@@ -8,8 +8,8 @@ a curve :math:`\log_{10} \hat v(\log_{10} m)` is fitted by local regression, and
     \mathrm{variances\_norm}_g = \frac{1}{(n - 1)\, \hat v_g}
     \sum_i \left(\min(y_{ig},\, m_g + \sqrt{n \hat v_g}) - m_g\right)^2
 
-The genes with the largest normalized variance are chosen. ``seurat`` and ``cell_ranger`` compare the
-dispersion :math:`d_g = v_g / m_g` with those of genes of similar mean, in bins of the mean:
+The genes with the largest normalized variance are chosen. ``seurat`` and ``cell_ranger`` compare
+the dispersion :math:`d_g = v_g / m_g` with those of genes of similar mean, in bins of the mean:
 
 .. math::  \mathrm{dispersions\_norm}_g = \frac{d_g - \mathrm{center}_b}{\mathrm{spread}_b}
 

@@ -200,6 +200,20 @@ class _PreprocessingNamespace:
             resume=resume,
         )
 
+    def subsample(
+        self, data: Any, n_obs: int | None = None, fraction: float | None = None, **kwargs: Any
+    ) -> AnnData:
+        """Write a copy with some of the cells. See :func:`crispyx.data.subsample`."""
+        from crispyx.data import subsample
+
+        return subsample(data, n_obs, fraction, **kwargs)
+
+    def downsample_counts(self, data: Any, **kwargs: Any) -> AnnData:
+        """Write a copy with fewer molecules. See :func:`crispyx.data.downsample_counts`."""
+        from crispyx.data import downsample_counts
+
+        return downsample_counts(data, **kwargs)
+
     def highly_variable_genes(self, data: Any, **kwargs: Any) -> Any:
         """Mark the genes that vary most. See :func:`crispyx.dimred.highly_variable_genes`."""
         from crispyx.dimred import highly_variable_genes

@@ -235,6 +235,32 @@ CONVERT = {
     )
     for layout in ("csr", "csc")
 }
+SUBSAMPLE = Operation(
+    "subsample",
+    "crispyx.data",
+    "subsample",
+    "Write some of the cells of FILE, drawn at random.",
+    _written,
+    _matrix_line,
+)
+DOWNSAMPLE = Operation(
+    "downsample",
+    "crispyx.data",
+    "downsample_counts",
+    "Write FILE with fewer molecules in every cell, drawn at random.",
+    _written,
+    _matrix_line,
+    shown={"counts_per_cell": "Molecules to keep of each cell."},
+)
+HVG = Operation(
+    "hvg",
+    "crispyx.dimred",
+    "highly_variable_genes",
+    "Mark the genes of FILE that vary most, in place (or in a copy, with --copy).",
+    _added("var/highly_variable", "uns/hvg"),
+    _added_line,
+    without=("inplace",),
+)
 PCA = Operation(
     "pca",
     "crispyx.dimred",

@@ -28,6 +28,7 @@ TYPES: dict[str, Any] = {
     "Sequence[str]": [],
     "Iterable[str] | Mapping[str, Mapping[str, Any]]": [],
     "int | str": click.STRING,
+    "int | Sequence[int]": click.INT,
 }
 # Other names of options, the first one being Python's.
 ALIASES = {

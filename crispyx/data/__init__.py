@@ -11,6 +11,7 @@ from crispyx.data.chunk_sizes import (
 )
 from crispyx.data.convert import convert_to_csc, convert_to_csr
 from crispyx.data.detect import detect_gene_symbol_column, detect_perturbation_column, infer_columns
+from crispyx.data.downsample import downsample_counts
 from crispyx.data.edits import (
     drop_file_cache,
     write_obs,
@@ -35,6 +36,7 @@ from crispyx.data.standardize import (
     standardise_gene_names,
     standardize_dataset,
 )
+from crispyx.data.subsample import subsample
 from crispyx.data.subset import write_filtered_subset
 from crispyx.data.tenx import TenxCounts, read_10x
 from crispyx.data.thresholds import calculate_adaptive_qc_thresholds
@@ -54,6 +56,7 @@ __all__ = [
     "convert_to_csr",
     "detect_gene_symbol_column",
     "detect_perturbation_column",
+    "downsample_counts",
     "drop_file_cache",
     "ensure_gene_symbol_column",
     "get_matrix_storage_format",
@@ -76,6 +79,7 @@ __all__ = [
     "sort_by_perturbation",
     "standardise_gene_names",
     "standardize_dataset",
+    "subsample",
     "write_filtered_subset",
     "write_obs",
     "write_obsm_to_h5ad",
