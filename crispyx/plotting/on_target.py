@@ -15,7 +15,6 @@ from crispyx.plotting.gene_points import MANY_POINTS, MAX_LFC
 from crispyx.plotting.rankings import (
     KEY,
     LFC,
-    NAMES,
     P_ADJ,
     SCORES,
     Columns,
@@ -56,7 +55,7 @@ def on_target_df(
 ) -> pd.DataFrame:
     """Return what each perturbation does to its own gene.
 
-    Only the tables of the result are read, one perturbation at a time.
+    Only the tables of the result are read, some perturbations at a time.
 
     Parameters
     ----------
@@ -94,22 +93,25 @@ def on_target_df(
             f"targets is a {type(targets).__name__}; give a dict of genes by label"
         )
     ranking = find_ranking(data, key)
-    measured = set(ranking.gene_names().tolist())
+    place = {gene: k for k, gene in reversed([*enumerate(ranking.gene_names().tolist())])}
+    names = ranking.known((LFC, SCORES, P_ADJ, *FRACTIONS, "lfcse"))
     rows, missed = [], []
-    for position, label in enumerate(ranking.groups):
-        genes = [gene for gene in _targets(label, targets, separator) if gene in measured]
+    for label, tables in zip(ranking.groups, ranking.profiles(names), strict=True):
+        genes = [gene for gene in _targets(label, targets, separator) if gene in place]
         if not genes:
             missed.append(label)
             continue
-        columns = ranking.read(position)
-        rows += [{"perturbation": label, "gene": gene} | _own(columns, gene) for gene in genes]
+        columns = dict(zip(names, tables, strict=True))
+        rows += [
+            {"perturbation": label, "gene": gene} | _own(columns, place[gene]) for gene in genes
+        ]
     if not rows:
         raise InputError(
             f"{ranking.where} holds the genes of none of its perturbations ({shown(missed)}); give "
             "targets={perturbation: gene}"
         )
     table = pd.DataFrame(rows)
-    table.attrs = {"not_measured": missed, "n_genes": len(measured)} | _reference(ranking)
+    table.attrs = {"not_measured": missed, "n_genes": len(place)} | _reference(ranking)
     return table
 
 
@@ -125,9 +127,8 @@ def _reference(ranking: Ranking) -> dict[str, Any]:
     return {} if reference is None else {"reference": str(reference)}
 
 
-def _own(columns: Columns, gene: str) -> dict[str, Any]:
-    at = int(np.flatnonzero(columns[NAMES] == gene)[0])
-    score = np.abs(np.asarray(columns[SCORES], dtype=np.float64))
+def _own(columns: Columns, at: int) -> dict[str, Any]:
+    score = np.abs(columns[SCORES])
     known = np.isfinite(score)
 
     def value(name: str) -> float:
@@ -274,11 +275,9 @@ def _notes(table: pd.DataFrame, p_cut: float) -> list[str]:
         for side in (table["logfoldchange"] < 0, table["logfoldchange"] > 0)
     )
     first = int(np.count_nonzero(table["rank"] == 1))
-    lines = [
-        f"of {len(table):,}: {n_down:,} lower, {n_up:,} raise it at adj p ≤ {p_cut:g}; "
-        f"{first:,} rank it first"
-    ]
+    ranked = f"{first:,} rank it first"
     n_missed = len(table.attrs["not_measured"])
     if n_missed:
-        lines.append(f"{n_missed:,} without their gene in the data")
-    return lines
+        ranked += f"; {n_missed:,} without their gene"
+    # Two short lines: the legend of the next panel stands beside them.
+    return [f"of {len(table):,}: {n_down:,} lower, {n_up:,} raise it at adj p ≤ {p_cut:g}", ranked]
