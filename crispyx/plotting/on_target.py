@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_NAMES = 60
+# Above this, fractions are drawn as medians and quartiles of a hundred bands of rows.
+MANY_ROWS = 1000
+N_BANDS = 100
 # Of a normal estimate, in standard errors.
 HALF_WIDTH_95 = 1.959963984540054
 FRACTIONS = ("pts", "pts_rest")
@@ -162,7 +166,8 @@ def plot_on_target(
 
     Three panels share their rows: the log2 fold change of the gene with its 95 % interval where the
     test has one, the fractions of control and of perturbed cells that express it, and its rank
-    among all genes by absolute score. Up to 60 rows have names; more are drawn as points. A fold
+    among all genes by absolute score. Up to 60 rows have names; more are drawn as points. Of more
+    than 1,000 rows the fractions are drawn as median and middle half of each hundredth. A fold
     change beyond 10 stands at the edge.
 
     Parameters
@@ -235,18 +240,32 @@ def _draw_changes(ax: Axes, table: pd.DataFrame, place: np.ndarray, p_cut: float
 
 def _draw_fractions(ax: Axes, table: pd.DataFrame, place: np.ndarray) -> None:
     perturbed, control = (table[name].to_numpy() for name in FRACTIONS)
-    points: dict[str, Any] = {
-        "s": 18 if len(table) <= MOST_NAMES else 4,
-        "rasterized": len(table) > MANY_POINTS,
-        "zorder": 3,
-    }
-    ax.hlines(place, perturbed, control, color=LINE, linewidth=0.7, rasterized=points["rasterized"])
-    ax.scatter(control, place, color=NEUTRAL, label="control", **points)
-    ax.scatter(perturbed, place, color=INK, label="perturbed", **points)
+    if len(table) > MANY_ROWS:
+        _draw_band(ax, control, NEUTRAL, "control")
+        _draw_band(ax, perturbed, INK, "perturbed")
+    else:
+        points: dict[str, Any] = {"s": 18 if len(table) <= MOST_NAMES else 4, "zorder": 3}
+        ax.hlines(place, perturbed, control, color=LINE, linewidth=0.7)
+        ax.scatter(control, place, color=NEUTRAL, label="control", **points)
+        ax.scatter(perturbed, place, color=INK, label="perturbed", **points)
     ax.set_xlim(-0.03, 1.03)
     ax.set_xlabel("cells that express it")
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handletextpad=0.1)
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handletextpad=0.4)
+
+
+def _draw_band(ax: Axes, values: np.ndarray, color: str, name: str) -> None:
+    """Draw median and middle half of rows that follow each other, top to bottom."""
+    ends = np.linspace(0, len(values), N_BANDS + 1).astype(int)
+    parts = [values[start:stop] for start, stop in pairwise(ends)]
+    parts = [part[np.isfinite(part)] for part in parts]
+    quartiles = np.array([np.quantile(part, (0.25, 0.5, 0.75)) for part in parts if len(part)])
+    if not len(quartiles):
+        return
+    middle = ((ends[:-1] + ends[1:] - 1) / 2)[[len(part) > 0 for part in parts]]
+    low, median, high = quartiles.T
+    ax.fill_betweenx(middle, low, high, color=color, alpha=0.25, linewidth=0)
+    ax.plot(median, middle, color=color, linewidth=1.4, label=name)
 
 
 def _draw_ranks(ax: Axes, table: pd.DataFrame, place: np.ndarray, n_genes: int) -> None:

@@ -149,7 +149,11 @@ def rank_genes_groups(
     _require_known(draw, kwargs)
     limit = whole("n_genes", n_genes, 1)
     adata = materialize_rank_genes_groups(
-        data, key=key, groups=_first(data, key) if groups is None else groups, n_genes=limit, gene_symbols=gene_symbols
+        data,
+        key=key,
+        groups=_first(data, key) if groups is None else groups,
+        n_genes=limit,
+        gene_symbols=gene_symbols,
     )
     ranked = adata.uns[key]
     drawn = _with_tested_genes(ranked)
