@@ -7,7 +7,7 @@ SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_ke
 
 .PHONY: help demo test test-slow validate mutants bench bench-kernels bench-check scale \
 	reliability check-bounds check-address \
-	check-threads gallery lint lock docs tutorials build clean
+	check-threads gallery images lint lock docs tutorials build clean
 
 help:
 	@echo "make demo       run the whole workflow on a real (or simulated) screen into demo_output/"
@@ -18,6 +18,7 @@ help:
 	@echo "make reliability  kill, fill, damage and crowd every operation; writes docs/reliability.md"
 	@echo "make check-bounds, check-address, check-threads  kernels under bounds checks, sanitizers"
 	@echo "make gallery    draw every figure from the real screens in CRISPYX_DATA_DIR into docs/gallery.md"
+	@echo "make images     renew what figures are compared with; look at build/images before committing"
 	@echo "make bench-check  fail when a kernel is more than 25 % slower than its baseline"
 	@echo "make scale      measure how time and memory grow; writes docs/scaling.md"
 	@echo "make validate   compare results with other tools; writes docs/parity.md"
@@ -97,6 +98,9 @@ check-address: $(VENV)/installed-test
 check-threads: $(VENV)/installed-test
 	CRISPYX_SANITIZE=thread $(call BUILD_AT,thread)
 	$(call CHECKED,thread,$(TSAN))
+
+images: $(VENV)/installed-test
+	CRISPYX_NEW_BASELINES=build/images $(BIN)/python -m pytest -q tests/workflows/test_images.py
 
 gallery: $(VENV)/installed-test
 	$(BIN)/python -m validation gallery

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import anndata
 
 ROWS = 4096  # read at a time where a gene is drawn
+# More categories have no legend: nobody tells so many colors apart.
+MOST_CATEGORIES = 60
 
 
 def plot_pca(
@@ -74,7 +76,8 @@ def plot_pca(
     components : str, sequence of str, or None
         Such as ``"1,2"`` or ``["1,2", "3,4"]``; None draws the first two (three in space).
     palette : any
-        Colors of the categories, as matplotlib names or lists them.
+        Colors of the categories, as matplotlib names or lists them. More than 60 categories have no
+        legend; choose some by ``groups``.
     na_color, na_in_legend
         Color of cells without a value, and whether the legend has it.
     size : float or None
@@ -186,8 +189,12 @@ def _embedding(data: Any, basis: str, key: str, given: dict[str, Any]) -> Any:
     given["dimensions"] = _dimensions(given.pop("components"))
     given["color"] = given["color"] if given["color"] else None
     adata = _drawn_data(data, key, given["color"], given.pop("layer"))
+    longest = _choose_categories(adata, given["groups"])
+    if longest > MOST_CATEGORIES and given["legend_loc"] == "right margin":
+        given["legend_loc"] = "none"
+        longest = 0
     if given["wspace"] is None:
-        given["wspace"] = _room_for_legends(adata)
+        given["wspace"] = _room_for_legend(longest)
     axes = draw(adata, basis, show=False, **given)
     first = axes[0] if isinstance(axes, list) else axes
     figure = root_figure(first)
@@ -204,12 +211,25 @@ def _embedding(data: Any, basis: str, key: str, given: dict[str, Any]) -> Any:
     return axes
 
 
-def _room_for_legends(adata: anndata.AnnData) -> float | None:
-    """Return the space between panels, in their widths, for the longest legend; None for one."""
-    longest = max(
-        (adata.obs[name].nunique() for name in adata.obs if adata.obs[name].dtype == "category"),
-        default=0,
-    )
+def _choose_categories(adata: anndata.AnnData, groups: str | Sequence[str] | None) -> int:
+    """Return the entries of the longest legend; of many categories keep ``groups`` alone.
+
+    scanpy draws more than 102 categories in one gray, and those asked for with them.
+    """
+    chosen = None if groups is None else {groups} if isinstance(groups, str) else set(groups)
+    longest = 0
+    for name in [name for name in adata.obs if adata.obs[name].dtype == "category"]:
+        every = adata.obs[name].cat.categories
+        kept = [label for label in every if chosen is None or label in chosen]
+        longest = max(longest, len(kept))
+        if kept and len(kept) < len(every) and len(every) > MOST_CATEGORIES:
+            adata.obs[name] = adata.obs[name].cat.set_categories(kept)
+            adata.uns.pop(f"{name}_colors", None)
+    return longest
+
+
+def _room_for_legend(longest: int) -> float | None:
+    """Return the space between panels, in their widths, for a legend; None for a single column."""
     columns = 1 + (longest > 14) + (longest > 30)  # as scanpy lays a legend out
     return None if columns == 1 else 0.3 * columns
 

@@ -121,7 +121,9 @@ def _draw_ranks(ax: Axes, table: pd.DataFrame, p_cut: float, n_labels: int) -> N
     many: dict[str, Any] = {"linewidths": 0, "rasterized": len(table) > MANY_POINTS}
     _draw_expected(ax, table, rank, rows=False)
     for chosen, color, name in _kinds(changed, p_cut):
-        ax.scatter(rank[chosen], distance[chosen], s=12, color=color, label=name, **many)
+        above = 4 if color == UP else 3  # the changed ones are never hidden
+        style = {"color": color, "label": name, "zorder": above, **many}
+        ax.scatter(rank[chosen], distance[chosen], s=12, **style)
     if (distance > 0).all():
         ax.set_yscale("log")
     thousands(ax.xaxis)

@@ -84,17 +84,10 @@ def _heatmap(ax: Axes, models: list[str], agreement: np.ndarray) -> None:
     for row in range(n):
         for column in range(n):
             value = agreement[row, column]
-            text = (
-                "\N{EN DASH}"
-                if np.isnan(value)
-                else f"{value:.2f}"
-                if value < 0.995
-                else f"{value:.3f}"
-            )
             dark = np.isfinite(value) and (value - low) / (1.0 - low) > DARK_FROM
             color = WHITE if dark else BLACK
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5}
-            ax.text(column, row, "1" if row == column else text, color=color, **style)
+            ax.text(column, row, "1" if row == column else _text(value), color=color, **style)
     ax.set_xticks(range(n), models, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(n), models)
     ax.tick_params(length=0)

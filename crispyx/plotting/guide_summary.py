@@ -39,6 +39,7 @@ FEWEST_BARS, MOST_BARS = 4, 20
 RARE = 0.995
 # More bars than this go without their numbers.
 MOST_NUMBERS = 6
+MOST_TICKS = 12  # more numbers do not fit below the bars
 MANY_GUIDES = 300
 
 
@@ -184,7 +185,9 @@ def _guides_per_cell(ax: Axes, calls: anndata.AnnData, capture: float | None) ->
             _number(ax, place, height, f"{count:,.0f}\n{share:.2g} %")
     note = "" if label or not n_cells[1:].any() else " (no MOI explains these numbers)"
     more = f"{last}+" if largest > last else f"{last}"
-    ax.set_xticks(range(last + 1), [*map(str, range(last)), more])
+    step = 1 if last <= MOST_TICKS else 5
+    texts = [str(k) if k % step == 0 else "" for k in range(last)]
+    ax.set_xticks(range(last + 1), [*texts, more])
     ax.set_ylim(0, 1.14 * max(1.0, heights.max()))
     ax.set(
         title=f"{what.capitalize()} per cell",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from crispyx.plotting.gene_points import MANY_POINTS, MAX_LFC
 from crispyx.plotting.rankings import (
     KEY,
     LFC,
-    NAMES,
     P_ADJ,
     SCORES,
     Columns,
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_NAMES = 60
+# Above this, fractions are drawn as medians and quartiles of a hundred bands of rows.
+MANY_ROWS = 1000
+N_BANDS = 100
 # Of a normal estimate, in standard errors.
 HALF_WIDTH_95 = 1.959963984540054
 FRACTIONS = ("pts", "pts_rest")
@@ -56,7 +59,7 @@ def on_target_df(
 ) -> pd.DataFrame:
     """Return what each perturbation does to its own gene.
 
-    Only the tables of the result are read, one perturbation at a time.
+    Only the tables of the result are read, some perturbations at a time.
 
     Parameters
     ----------
@@ -94,22 +97,25 @@ def on_target_df(
             f"targets is a {type(targets).__name__}; give a dict of genes by label"
         )
     ranking = find_ranking(data, key)
-    measured = set(ranking.gene_names().tolist())
+    place = {gene: k for k, gene in reversed([*enumerate(ranking.gene_names().tolist())])}
+    names = ranking.known((LFC, SCORES, P_ADJ, *FRACTIONS, "lfcse"))
     rows, missed = [], []
-    for position, label in enumerate(ranking.groups):
-        genes = [gene for gene in _targets(label, targets, separator) if gene in measured]
+    for label, tables in zip(ranking.groups, ranking.profiles(names), strict=True):
+        genes = [gene for gene in _targets(label, targets, separator) if gene in place]
         if not genes:
             missed.append(label)
             continue
-        columns = ranking.read(position)
-        rows += [{"perturbation": label, "gene": gene} | _own(columns, gene) for gene in genes]
+        columns = dict(zip(names, tables, strict=True))
+        rows += [
+            {"perturbation": label, "gene": gene} | _own(columns, place[gene]) for gene in genes
+        ]
     if not rows:
         raise InputError(
             f"{ranking.where} holds the genes of none of its perturbations ({shown(missed)}); give "
             "targets={perturbation: gene}"
         )
     table = pd.DataFrame(rows)
-    table.attrs = {"not_measured": missed, "n_genes": len(measured)} | _reference(ranking)
+    table.attrs = {"not_measured": missed, "n_genes": len(place)} | _reference(ranking)
     return table
 
 
@@ -125,9 +131,8 @@ def _reference(ranking: Ranking) -> dict[str, Any]:
     return {} if reference is None else {"reference": str(reference)}
 
 
-def _own(columns: Columns, gene: str) -> dict[str, Any]:
-    at = int(np.flatnonzero(columns[NAMES] == gene)[0])
-    score = np.abs(np.asarray(columns[SCORES], dtype=np.float64))
+def _own(columns: Columns, at: int) -> dict[str, Any]:
+    score = np.abs(columns[SCORES])
     known = np.isfinite(score)
 
     def value(name: str) -> float:
@@ -161,7 +166,8 @@ def plot_on_target(
 
     Three panels share their rows: the log2 fold change of the gene with its 95 % interval where the
     test has one, the fractions of control and of perturbed cells that express it, and its rank
-    among all genes by absolute score. Up to 60 rows have names; more are drawn as points. A fold
+    among all genes by absolute score. Up to 60 rows have names; more are drawn as points. Of more
+    than 1,000 rows the fractions are drawn as median and middle half of each hundredth. A fold
     change beyond 10 stands at the edge.
 
     Parameters
@@ -234,18 +240,32 @@ def _draw_changes(ax: Axes, table: pd.DataFrame, place: np.ndarray, p_cut: float
 
 def _draw_fractions(ax: Axes, table: pd.DataFrame, place: np.ndarray) -> None:
     perturbed, control = (table[name].to_numpy() for name in FRACTIONS)
-    points: dict[str, Any] = {
-        "s": 18 if len(table) <= MOST_NAMES else 4,
-        "rasterized": len(table) > MANY_POINTS,
-        "zorder": 3,
-    }
-    ax.hlines(place, perturbed, control, color=LINE, linewidth=0.7, rasterized=points["rasterized"])
-    ax.scatter(control, place, color=NEUTRAL, label="control", **points)
-    ax.scatter(perturbed, place, color=INK, label="perturbed", **points)
+    if len(table) > MANY_ROWS:
+        _draw_band(ax, control, NEUTRAL, "control")
+        _draw_band(ax, perturbed, INK, "perturbed")
+    else:
+        points: dict[str, Any] = {"s": 18 if len(table) <= MOST_NAMES else 4, "zorder": 3}
+        ax.hlines(place, perturbed, control, color=LINE, linewidth=0.7)
+        ax.scatter(control, place, color=NEUTRAL, label="control", **points)
+        ax.scatter(perturbed, place, color=INK, label="perturbed", **points)
     ax.set_xlim(-0.03, 1.03)
     ax.set_xlabel("cells that express it")
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handletextpad=0.1)
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, handletextpad=0.4)
+
+
+def _draw_band(ax: Axes, values: np.ndarray, color: str, name: str) -> None:
+    """Draw median and middle half of rows that follow each other, top to bottom."""
+    ends = np.linspace(0, len(values), N_BANDS + 1).astype(int)
+    parts = [values[start:stop] for start, stop in pairwise(ends)]
+    parts = [part[np.isfinite(part)] for part in parts]
+    quartiles = np.array([np.quantile(part, (0.25, 0.5, 0.75)) for part in parts if len(part)])
+    if not len(quartiles):
+        return
+    middle = ((ends[:-1] + ends[1:] - 1) / 2)[[len(part) > 0 for part in parts]]
+    low, median, high = quartiles.T
+    ax.fill_betweenx(middle, low, high, color=color, alpha=0.25, linewidth=0)
+    ax.plot(median, middle, color=color, linewidth=1.4, label=name)
 
 
 def _draw_ranks(ax: Axes, table: pd.DataFrame, place: np.ndarray, n_genes: int) -> None:
@@ -274,11 +294,9 @@ def _notes(table: pd.DataFrame, p_cut: float) -> list[str]:
         for side in (table["logfoldchange"] < 0, table["logfoldchange"] > 0)
     )
     first = int(np.count_nonzero(table["rank"] == 1))
-    lines = [
-        f"of {len(table):,}: {n_down:,} lower, {n_up:,} raise it at adj p ≤ {p_cut:g}; "
-        f"{first:,} rank it first"
-    ]
+    ranked = f"{first:,} rank it first"
     n_missed = len(table.attrs["not_measured"])
     if n_missed:
-        lines.append(f"{n_missed:,} without their gene in the data")
-    return lines
+        ranked += f"; {n_missed:,} without their gene"
+    # Two short lines: the legend of the next panel stands beside them.
+    return [f"of {len(table):,}: {n_down:,} lower, {n_up:,} raise it at adj p ≤ {p_cut:g}", ranked]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # More names than this do not fit side by side.
 MOST_NAMES = 60
+MANY_BARS = 1000  # more are one shape
 # A control this many times larger than every perturbation is cut off.
 CUT_AT = 3
 
@@ -167,11 +168,15 @@ def _draw(ax: Axes, counts: _Counts, n_drawn: int, masked: bool) -> None:
     for chosen, color, name in kinds:
         if chosen.any():
             style = {"color": color, "edgecolor": color, "label": name, **touching}
-            ax.bar(place[chosen], n_kept[chosen], width[chosen], **style)
+            _draw_bars(ax, place[chosen], n_kept[chosen], width[chosen], 0, style)
     if masked:
         name = f"removed: {int((n_cells - n_kept).sum()):,} cells"
         style = {"color": NEUTRAL, "edgecolor": NEUTRAL, "label": name, **touching}
-        ax.bar(place, n_cells - n_kept, width, n_kept, **style)
+        for chosen in (is_control, ~is_control):
+            if chosen.any():
+                ends = (n_cells - n_kept)[chosen], width[chosen], n_kept[chosen]
+                _draw_bars(ax, place[chosen], *ends, style)
+                style.pop("label", None)  # once
     thousands(ax.xaxis)
     if n_drawn <= MOST_NAMES:
         texts = [plain_text(short_name(label)) for label in labels]
@@ -182,6 +187,22 @@ def _draw(ax: Axes, counts: _Counts, n_drawn: int, masked: bool) -> None:
     ax.set(title="Cells per perturbation", ylabel="cells", xlabel=_x_label(counts, n_drawn))
     legend_above(ax)
     _cut_control(ax, n_cells, is_control, (place + width / 2)[is_control])
+
+
+def _draw_bars(
+    ax: Axes,
+    place: np.ndarray,
+    height: np.ndarray,
+    width: np.ndarray,
+    bottom: Any,
+    style: dict[str, Any],
+) -> None:
+    """Draw bars that touch; very many as one shape."""
+    if len(place) <= MANY_BARS:
+        ax.bar(place, height, width, bottom, **style)
+    else:
+        edges = np.append(place - width / 2, place[-1] + width[-1] / 2)
+        ax.stairs(height + bottom, edges, baseline=bottom, fill=True, **style)
 
 
 def _places(n_drawn: int, is_control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -83,6 +83,13 @@ class Ranking:
             return self.file.genes
         return np.array([str(name) for name in self.read(0)[NAMES]], dtype=object)
 
+    def known(self, names: Sequence[str]) -> list[str]:
+        """Return those of the columns that there are."""
+        if self.file is not None:
+            return [name for name in names if _layer_of(name) in self.file]
+        columns = self.read(0)
+        return [name for name in names if name in columns]
+
     def profiles(self, names: Sequence[str]) -> Iterator[list[np.ndarray]]:
         """Yield columns of one perturbation after the other, (n_genes,) float64 each.
 
@@ -95,7 +102,7 @@ class Ranking:
             A column is missing.
         """
         if self.file is not None:
-            layers = [TABLES[name][0] for name in names]
+            layers = [_layer_of(name) for name in names]
             n_rows = max(1, BLOCK // len(self.file.genes))
             for _, tables in self.file.blocks(layers, n_rows):
                 for k in range(len(tables[0])):
@@ -233,6 +240,10 @@ def _in_memory(adata: Any, key: str) -> Ranking:
         genes=lambda: adata.var,
         read=read,
     )
+
+
+def _layer_of(name: str) -> str:
+    return ERRORS[name] if name in ERRORS else TABLES[name][0]
 
 
 def _layers(has: Callable[[str], bool]) -> dict[str, str]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FRACTIONS = ("pts", "pts_rest")
+MOST_PANELS = 40  # of one figure, unless groups= asks for more
 
 
 def materialize_rank_genes_groups(
@@ -115,7 +116,8 @@ def rank_genes_groups(
     data : RankGenesGroupsResult, str, pathlib.Path, crispyx.AnnData or anndata.AnnData
         A result, its file, or data with scanpy's ``uns[key]``, on disk or in memory.
     groups : str, iterable of str, or None
-        Perturbations, one panel each, in this order; None draws all.
+        Perturbations, one panel each, in this order; None draws all, of more than 40 the first 40,
+        with a warning.
     n_genes : int
         Genes of a panel, at most.
     gene_symbols : str or None
@@ -147,7 +149,11 @@ def rank_genes_groups(
     _require_known(draw, kwargs)
     limit = whole("n_genes", n_genes, 1)
     adata = materialize_rank_genes_groups(
-        data, key=key, groups=groups, n_genes=limit, gene_symbols=gene_symbols
+        data,
+        key=key,
+        groups=_first(data, key) if groups is None else groups,
+        n_genes=limit,
+        gene_symbols=gene_symbols,
     )
     ranked = adata.uns[key]
     drawn = _with_tested_genes(ranked)
@@ -168,6 +174,19 @@ def rank_genes_groups(
         ax.set_ylim(low - 0.05 * (high - low), high)
     finished = finish(np.array(axes, dtype=object), show, savepath)
     return None if finished is None else list(finished)
+
+
+def _first(data: Any, key: str) -> list[str] | None:
+    """Return the perturbations that find room in one figure; None for all."""
+    groups = find_ranking(data, key).groups
+    if len(groups) <= MOST_PANELS:
+        return None
+    warnings.warn(
+        f"the first {MOST_PANELS} of {len(groups):,} perturbations are drawn; choose by groups=",
+        CrispyxWarning,
+        stacklevel=5,
+    )
+    return list(groups[:MOST_PANELS])
 
 
 def _chosen(ranking: Ranking, groups: Iterable[str] | None) -> list[str]:

@@ -99,7 +99,8 @@ class Profiler:
         self.stop_sampling()
         if self._meter is not None:
             self._meter.end()
-        self._ended = time.perf_counter()
+        if self._began is not None:
+            self._ended = time.perf_counter()
 
     def start(self, label: str) -> None:
         """Start the clock of a section; sections may overlap, and repeat.

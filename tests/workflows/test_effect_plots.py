@@ -20,7 +20,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 import crispyx as cx
-from crispyx.errors import InputError, InputTypeError
+from crispyx._io import result_file
+from crispyx.errors import CrispyxWarning, InputError, InputTypeError
 from crispyx.plotting import rankings
 from crispyx.plotting.style import DOWN, NEUTRAL, UP
 
@@ -251,7 +252,7 @@ def test_own_genes_are_drawn_from_the_strongest_knock_down_on(
     names = [text.get_text() for text in axes[0].get_yticklabels()]
     assert names[-1] == "gene2+gene3: gene3"
     assert "of 4: 3 lower, 0 raise it at adj p" in notes(axes[0])
-    assert "1 without their gene in the data" in notes(axes[0])
+    assert "1 without their gene" in notes(axes[0])
 
 
 # -- energy distances
@@ -300,6 +301,76 @@ def test_many_energies_are_drawn_by_rank_with_the_largest_named() -> None:
 def test_many_thousand_points_become_a_picture() -> None:
     ax = cx.pl.energy_distance(energies(20_000), n_labels=0)
     assert all(c.get_rasterized() for c in ax.collections if len(c.get_offsets()) > 5000)
+
+
+def many_results(path: Path, n: int = 10_000) -> Path:
+    """Write the result of ``n`` perturbations of 20 genes, each of which lowers one."""
+    rng = np.random.default_rng(3)
+    genes = [f"gene{j}" for j in range(20)]
+    z = rng.normal(size=(n, 20)) + 4 * rng.normal(size=(5, 20))[np.arange(n) % 5]
+    z[np.arange(n), np.arange(n) % 20] -= 8
+    p = np.exp(-(z**2) / 2)
+    share = np.clip(0.6 + 0.02 * rng.normal(size=(n, 20)), 0, 1)
+    names = [f"gene{k % 20}+x{k}" for k in range(n)]
+    layers = {"z_score": z, "logfoldchanges": z / 4, "pvalue": p, "pvalue_adj": p}
+    table = anndata.AnnData(
+        z,
+        obs=pd.DataFrame(index=names),
+        var=pd.DataFrame(index=genes),
+        layers=layers | {"pts": share / 2, "pts_rest": share},
+    )
+    table.write_h5ad(path)
+    return path
+
+
+def n_shapes(ax: Any) -> int:
+    return len(ax.lines) + len(ax.patches) + len(ax.collections) + len(ax.texts)
+
+
+def test_ten_thousand_perturbations_are_few_shapes_and_no_names(tmp_path: Path) -> None:
+    path = many_results(tmp_path / "many.h5ad")
+    axes = cx.pl.on_target(path)
+    ax = cx.pl.effect_heatmap(path, min_genes=1, max_perturbations=500)
+    counts = in_memory(
+        np.ones((20_000, 1)), [f"p{k}" for k in range(9_999)] * 2 + ["control"] * 2, np.array
+    )
+    bars = cx.pl.qc_perturbation_counts(data=counts, perturbation_column=COLUMN)
+    for drawn in (*axes, ax, bars):
+        assert n_shapes(drawn) < 15
+        assert len(drawn.get_yticks()) < 15
+        assert all(c.get_rasterized() for c in drawn.collections if len(c.get_offsets()) > 5000)
+    median = {line.get_label(): np.median(line.get_xdata()) for line in axes[1].lines}
+    assert median == pytest.approx({"control": 0.6, "perturbed": 0.3}, abs=0.01)
+    assert "the 500 strongest of 10,000" in notes(ax)
+    control, perturbations = sorted(bars.patches, key=lambda patch: patch.get_extents().x0)
+    assert to_hex(control.get_facecolor()) == UP
+    np.testing.assert_array_equal(perturbations.get_data().values, np.full(9_999, 2.0))
+
+
+def test_own_genes_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = many_results(tmp_path / "many.h5ad", 300)
+    opened = []
+    open_file = result_file.open_file
+
+    def noted(name: Path) -> Any:
+        opened.append(name)
+        return open_file(name)
+
+    monkeypatch.setattr(result_file, "open_file", noted)
+    table = cx.pl.on_target_df(path)
+    assert len(opened) < 5
+    assert len(table) == 300
+    found = anndata.read_h5ad(path)
+    np.testing.assert_array_equal(
+        table["logfoldchange"], found.layers["logfoldchanges"][np.arange(300), np.arange(300) % 20]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:No data for colormapping")
+def test_of_many_perturbations_the_first_have_a_panel(tmp_path: Path) -> None:
+    path = many_results(tmp_path / "many.h5ad", 60)
+    with pytest.warns(CrispyxWarning, match="the first 40 of 60 perturbations are drawn"):
+        assert len(cx.pl.rank_genes_groups(path, n_genes=2, show=False)) == 40
 
 
 def test_bad_energies_are_refused() -> None:

@@ -9,7 +9,7 @@ import anndata
 import matplotlib as mpl
 import numpy as np
 import pytest
-from layouts import COLUMN, log_screen, write_h5ad
+from layouts import COLUMN, in_memory, log_screen, write_h5ad
 
 import crispyx as cx
 from crispyx.errors import InputError, MissingColumnError
@@ -130,3 +130,17 @@ def test_what_is_missing_is_named(path: Path) -> None:
         cx.pl.pca(path, color="SOX2")
     with pytest.raises(InputError, match="use_raw is True"):
         cx.pl.pca(path, use_raw=True)
+
+
+def test_many_categories_have_no_legend_and_those_chosen_have_colors_of_their_own(
+    tmp_path: Path,
+) -> None:
+    labels = [f"p{k % 200}" for k in range(1000)]
+    data = in_memory(np.ones((1000, 2)), labels, np.array)
+    data.obsm["X_umap"] = np.random.default_rng(0).normal(size=(1000, 2))
+    data.uns[f"{COLUMN}_colors"] = ["#808080"] * 200
+    assert cx.pl.umap(data, color=COLUMN).get_legend() is None
+    ax = cx.pl.umap(data, color=COLUMN, groups=["p3", "p150"])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["p150", "p3", "NA"]
+    colors = {tuple(color) for drawn in ax.collections for color in drawn.get_facecolor()}
+    assert len(colors - {(0.5, 0.5, 0.5, 1.0)}) == 3, "two categories and the others"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import tracemalloc
 
@@ -11,6 +12,8 @@ import pytest
 
 from crispyx.errors import InputError
 from crispyx.profiling import MemoryProfiler, Profiler, TimingProfiler
+from crispyx.profiling import memory as memory_module
+from crispyx.profiling import profiler as profiler_module
 
 mpl.use("Agg")
 
@@ -122,6 +125,34 @@ def test_what_is_off_measures_nothing(profiler: Profiler) -> None:
     assert profiler.get_total_time() == 0.0
     assert profiler.get_stats()["memory"]["samples"] == []
     assert "off" in profiler.get_report()
+
+
+@pytest.mark.parametrize("make", [Profiler, TimingProfiler, MemoryProfiler])
+def test_what_is_off_asks_neither_clock_nor_memory_and_starts_no_thread(
+    make: type[Profiler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("a profiler that is off measures")
+
+    monkeypatch.setattr(profiler_module.time, "perf_counter", forbidden)
+    monkeypatch.setattr(tracemalloc, "start", forbidden)
+    monkeypatch.setattr(tracemalloc, "get_traced_memory", forbidden)
+    monkeypatch.setattr(memory_module.psutil, "Process", forbidden)
+    monkeypatch.setattr(threading.Thread, "start", forbidden)
+    profiler = make()
+    with profiler:
+        for _ in range(3):
+            profiler.start("section")
+            profiler.snapshot("section")
+            profiler.start_sampling()
+            profiler.stop_sampling()
+            profiler.reset_peak()
+            profiler.stop("section")
+    assert profiler.get_stats()["timing"] == {"total_seconds": 0.0, "sections": {}}
+    monkeypatch.undo()
+    with Profiler(timing=True) as on:  # the same calls do ask when it is on
+        on.start("section")
+    assert on.get_total_time() > 0
 
 
 def test_the_report_names_sections_and_snapshots() -> None:

@@ -220,7 +220,7 @@ CASES = (
     *(Case("welch", data, _tests("welch")) for data in ("simulated", "papalexi", "norman")),
     *(Case("normalize", data, _normalized) for data in ("simulated", "papalexi", "schraivogel")),
     *(Case("qc", data, _quality) for data in ("simulated", "papalexi", "norman")),
-    *(Case("pca", data, _components) for data in ("simulated", "norman")),
-    Case("neighbors", "norman", _neighbors),
+    *(Case("pca", data, _components) for data in ("simulated", "papalexi", "norman")),
+    *(Case("neighbors", data, _neighbors) for data in ("papalexi", "norman")),
     *(Case("pseudobulk", data, _totals) for data in ("simulated", "papalexi")),
 )
