@@ -128,6 +128,12 @@ class _ToolsNamespace:
             verbose=verbose,
         )
 
+    def batch_process(self, data: Any, function: Any, merge: Any, **kwargs: Any) -> Any:
+        """Apply a function to blocks of cells. See :func:`crispyx.data.batch_process`."""
+        from crispyx.data import batch_process
+
+        return batch_process(data, function, merge, **kwargs)
+
     def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
         """Count what every two of several named sets have in common.
 

@@ -2,6 +2,7 @@
 
 from crispyx._io.paths import resolve_data_path, resolve_output_path
 from crispyx._jobs.labels import resolve_control_label
+from crispyx.data.batch_process import CellBlock, batch_process
 from crispyx.data.chunk_sizes import (
     calculate_nb_glm_chunk_size,
     calculate_optimal_chunk_size,
@@ -9,6 +10,7 @@ from crispyx.data.chunk_sizes import (
     calculate_pca_chunk_size,
     calculate_wilcoxon_chunk_size,
 )
+from crispyx.data.concat import concat_h5ad
 from crispyx.data.convert import convert_to_csc, convert_to_csr
 from crispyx.data.detect import detect_gene_symbol_column, detect_perturbation_column, infer_columns
 from crispyx.data.downsample import downsample_counts
@@ -42,7 +44,9 @@ from crispyx.data.thresholds import calculate_adaptive_qc_thresholds
 
 __all__ = [
     "AnnData",
+    "CellBlock",
     "OverlapResult",
+    "batch_process",
     "calculate_adaptive_qc_thresholds",
     "calculate_nb_glm_chunk_size",
     "calculate_optimal_chunk_size",
@@ -50,6 +54,7 @@ __all__ = [
     "calculate_pca_chunk_size",
     "calculate_wilcoxon_chunk_size",
     "compute_overlap",
+    "concat_h5ad",
     "convert_to_csc",
     "convert_to_csr",
     "detect_gene_symbol_column",
