@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crispyx.data import OverlapResult
+    from crispyx.data import DiskUsage, OverlapResult
     from crispyx.de import RankGenesGroupsResult
 
 
@@ -127,6 +127,12 @@ class _ToolsNamespace:
             force=force,
             verbose=verbose,
         )
+
+    def estimate_disk_usage(self, operation: Any, data: Any, **kwargs: Any) -> DiskUsage:
+        """Say how much will be written. See :func:`crispyx.data.estimate_disk_usage`."""
+        from crispyx.data import estimate_disk_usage
+
+        return estimate_disk_usage(operation, data, **kwargs)
 
     def batch_process(self, data: Any, function: Any, merge: Any, **kwargs: Any) -> Any:
         """Apply a function to blocks of cells. See :func:`crispyx.data.batch_process`."""

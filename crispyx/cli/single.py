@@ -18,6 +18,7 @@ _OPERATIONS = {
         operations.SORT,
         operations.SUBSAMPLE,
         operations.DOWNSAMPLE,
+        operations.COMPRESS,
         operations.HVG,
         operations.PCA,
         operations.NEIGHBORS,
