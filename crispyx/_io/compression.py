@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+
+from crispyx._io.record import write_record
 
 SLAB_BYTES = 32_000_000
 CHUNK_BYTES = 1_000_000
 SMALL = 4096  # bytes below which chunks cost more than they save
 AS_THEY_ARE = ("obs", "var", "uns")
 WIDTHS = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32")
+
+
+def write_smaller_file(
+    source: h5py.File,
+    path: Path,
+    filters: dict[str, Any],
+    values: str,
+    fingerprint: Mapping[str, Any],
+    *,
+    verify: bool,
+) -> str | None:
+    """Write a copy, see :func:`write_smaller`; return the first array that differs, if verified."""
+    with h5py.File(path, "w") as target:
+        write_smaller(source, target, filters=filters, values=values)
+        differs = same_values(source, target) if verify else None
+        write_record(target, fingerprint)
+    return differs
 
 
 def write_smaller(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crispyx.data import DiskUsage, OverlapResult
+    from crispyx.data import AnnData, DiskUsage, OverlapResult
     from crispyx.de import RankGenesGroupsResult
 
 
@@ -127,6 +127,12 @@ class _ToolsNamespace:
             force=force,
             verbose=verbose,
         )
+
+    def residual_effects(self, data: Any, *, perturbation_column: str, **kwargs: Any) -> AnnData:
+        """Estimate effects beside covariates. See :func:`crispyx.de.residual_effects`."""
+        from crispyx.de import residual_effects
+
+        return residual_effects(data, perturbation_column=perturbation_column, **kwargs)
 
     def estimate_disk_usage(self, operation: Any, data: Any, **kwargs: Any) -> DiskUsage:
         """Say how much will be written. See :func:`crispyx.data.estimate_disk_usage`."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
-
 from crispyx._io.atomic import atomic_path
-from crispyx._io.compression import same_values, write_smaller
+from crispyx._io.compression import write_smaller_file
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.elements import require_h5ad
 from crispyx._io.paths import prepare_output, resolve_data_path
-from crispyx._io.record import write_record
 from crispyx._io.source import open_file
 from crispyx._jobs.outputs import can_reuse
 from crispyx._run.fingerprint import file_identity, fingerprint, require_unchanged
@@ -92,11 +89,8 @@ def compress_h5ad(
         atomic_path(output) as draft,
         open_file(path) as before,
     ):
-        with h5py.File(draft, "w") as after:
-            write_smaller(before, after, filters=filters, values=values)
-            differs = same_values(before, after) if verify else None
-            if differs is not None:
-                raise InputError(f"{path}: {differs} was not copied exactly; nothing was written")
-            write_record(after, identity)
+        differs = write_smaller_file(before, draft, filters, values, identity, verify=verify)
+        if differs is not None:
+            raise InputError(f"{path}: {differs} was not copied exactly; nothing was written")
         require_unchanged(identity)
     return AnnData(output)

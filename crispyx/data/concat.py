@@ -8,33 +8,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
-import numpy as np
-
-from crispyx._io.encode import create_array
 from crispyx._io.joined import JoinedRows
+from crispyx._io.joined_slots import fill_joined, scratch_of, without_matrices
 from crispyx._io.paths import prepare_output
 from crispyx._io.placed import MatrixForm
-from crispyx._io.record import write_record
 from crispyx._io.several_files import FILE_COLUMN
 from crispyx._io.source import MatrixSource, open_source
-from crispyx._io.subset import nullable_strings, slot_bytes
-from crispyx._io.writer import write_compressed, write_slots
+from crispyx._io.subset import slot_bytes
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.matrix_job import write_matrix_file
 from crispyx._jobs.outputs import can_reuse
-from crispyx._kernels.densify import densify
-from crispyx._run.budget import working_memory
 from crispyx._run.fingerprint import fingerprint
 from crispyx.data.arguments import PathLike
 from crispyx.data.ondisk import AnnData
 from crispyx.errors import InputError
-from crispyx.settings import settings
 
 if TYPE_CHECKING:
     import anndata
 
-BYTES_PER_TURNED = 10  # at most: value (8) and offset (2) of one non-zero
 BLOCKS = 100  # between two checkpoints at most
 
 
@@ -104,7 +95,7 @@ def concat_h5ad(
         if can_reuse(output, identity, force=force):
             return AnnData(output)
         frame = _annotations(parts, names, join, label, index_unique)
-        rows = JoinedRows(parts, list(frame.var_names), _scratch(parts, output))
+        rows = JoinedRows(parts, list(frame.var_names), scratch_of(parts, output))
         dense = all(part.layout == "dense" for part in parts)
         n_values = 0 if dense else rows.count()
         form = MatrixForm("dense" if dense else "csr", rows.shape, n_values, rows.dtype)
@@ -115,7 +106,7 @@ def concat_h5ad(
             output,
             form,
             rows.blocks,
-            partial(_fill, parts=parts, paths=paths, frame=frame, identity=identity),
+            partial(fill_joined, parts=parts, paths=paths, frame=frame, identity=identity),
             Checkpoint(output, identity, BLOCKS, None),
             resume=resume,
         )
@@ -132,13 +123,6 @@ def _names(parts: Sequence[MatrixSource], keys: Sequence[str] | None) -> list[st
     return names
 
 
-def _scratch(parts: Sequence[MatrixSource], output: Path) -> Path | None:
-    turned = [part.storage.n_stored for part in parts if part.layout == "csc"]
-    if BYTES_PER_TURNED * max(turned, default=0) <= working_memory() // 2:
-        return None
-    return settings.scratch_dir or output.parent
-
-
 def _annotations(
     parts: Sequence[MatrixSource], names: list[str], join: str, label: str, index_unique: str | None
 ) -> anndata.AnnData:
@@ -151,7 +135,7 @@ def _annotations(
                 f"gene names of {part.where} stand more than once; make them unique "
                 "(adata.var_names_make_unique())"
             )
-    held = [_without_matrices(part) for part in parts]
+    held = [without_matrices(part) for part in parts]
     cells = [name for part in parts for name in part.obs.index]
     if index_unique is None and len(set(cells)) < len(cells):
         for adata, key in zip(held, names, strict=True):
@@ -172,59 +156,3 @@ def _annotations(
             "bring the names of their genes into one form, or give join='outer'"
         )
     return joined
-
-
-def _without_matrices(part: MatrixSource) -> anndata.AnnData:
-    adata = part.as_anndata()
-    owner = part._owner
-    if owner is None or part.columns is not None:
-        return adata
-    from anndata.io import read_elem
-
-    for slot in ("obsm", "varm", "uns"):
-        held = owner.get(slot, {}) if isinstance(owner, h5py.Group) else getattr(owner, slot)
-        for name in held:
-            value = held[name]
-            getattr(adata, slot)[name] = (
-                read_elem(value) if isinstance(owner, h5py.Group) else value
-            )
-    return adata
-
-
-def _fill(
-    target: h5py.File,
-    parts: Sequence[MatrixSource],
-    paths: Sequence[Any],
-    frame: anndata.AnnData,
-    identity: dict[str, Any],
-) -> None:
-    with nullable_strings():
-        write_slots(frame, target, leave_out=("layers", "raw"))
-    for layer in _common_layers(parts):
-        _write_layer(target, layer, paths, list(frame.var_names))
-    write_record(target, identity)
-
-
-def _common_layers(parts: Sequence[MatrixSource]) -> list[str]:
-    held = []
-    for part in parts:
-        owner = part._owner
-        if owner is None:
-            return []
-        layers = owner.get("layers", {}) if isinstance(owner, h5py.Group) else owner.layers
-        held.append(list(layers))
-    return [name for name in held[0] if all(name in other for other in held[1:])]
-
-
-def _write_layer(target: h5py.File, layer: str, paths: Sequence[Any], genes: list[str]) -> None:
-    with ExitStack() as stack:
-        parts = [stack.enter_context(open_source(path, layer)) for path in paths]
-        rows = JoinedRows(parts, genes, _scratch(parts, Path(target.filename)))
-        if all(part.layout == "dense" for part in parts):
-            node = create_array(target["layers"], layer, rows.shape, rows.dtype)
-            for block in rows.blocks():
-                node[block.start : block.stop] = densify(block, len(genes), np.dtype(rows.dtype))
-            return
-        write_compressed(
-            target["layers"], layer, rows.blocks(), rows.count(), rows.shape, dtype=rows.dtype
-        )

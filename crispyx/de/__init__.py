@@ -5,6 +5,7 @@ from __future__ import annotations
 from crispyx.de.concordance import guide_concordance
 from crispyx.de.nb_glm import nb_glm_test
 from crispyx.de.rank_genes_groups import rank_genes_groups
+from crispyx.de.residual_effects import residual_effects
 from crispyx.de.results import DifferentialExpressionResult, RankGenesGroupsResult
 from crispyx.de.shrinkage import shrink_lfc
 from crispyx.de.storage import load_result
@@ -18,6 +19,7 @@ __all__ = [
     "load_result",
     "nb_glm_test",
     "rank_genes_groups",
+    "residual_effects",
     "shrink_lfc",
     "t_test",
     "wilcoxon_test",
