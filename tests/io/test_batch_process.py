@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import crispyx as cx
-from crispyx._io import matrix
 from crispyx.errors import InputError, InputTypeError
 
 
@@ -21,12 +20,9 @@ def together(earlier: list, later: list) -> list:
 
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
 @pytest.mark.parametrize("n_jobs", [1, 3])
-def test_blocks_are_the_same_in_every_layout_and_come_in_order(
-    tmp_path, layout, n_jobs, monkeypatch
-) -> None:
+def test_blocks_are_the_same_in_every_layout_and_come_in_order(tmp_path, layout, n_jobs) -> None:
     values, labels = layouts.count_screen()
     path = layouts.write_h5ad(tmp_path / "screen.h5ad", values, labels, layout=layout)
-    monkeypatch.setattr(matrix, "READ_VALUES", 50)
     blocks = cx.tl.batch_process(path, seen, together, chunk_size=16, n_jobs=n_jobs)
     assert [block[:2] for block in blocks] == [(0, 16), (16, 32), (32, 48), (48, 61)]
     np.testing.assert_array_equal(np.vstack([block[2] for block in blocks]), values)
