@@ -28,6 +28,7 @@ module                           what it defines
 :mod:`reference.pipelines`       the two tests over a whole screen, degenerate cases
 :mod:`reference.pca`             principal components
 :mod:`reference.highly_variable_genes` genes that vary more than others of their mean
+:mod:`reference.residual_effects` effects beside covariates and other guides
 :mod:`reference.downsample_counts` fewer molecules of every cell
 :mod:`reference.energy_distance` how far two clouds of cells lie apart
 :mod:`reference.size_factors`    depth of each cell, four ways

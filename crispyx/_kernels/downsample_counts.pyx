@@ -48,7 +48,7 @@ cdef void downsample_row(
     value_t* out,
 ) noexcept nogil:
     cdef uint64_t state = mixed(mixed(seed + STEP) ^ (<uint64_t> (cell + 1) * STEP))
-    cdef int64 left = 0, wanted = n_kept, draw, molecule, at, count
+    cdef int64 left = 0, wanted = n_kept, _draw, molecule, at, count
     cdef Py_ssize_t j
     for j in range(n):
         left += <int64> values[j]
@@ -59,7 +59,7 @@ cdef void downsample_row(
     for j in range(n):
         out[j] = 0
     if replace:
-        for draw in range(n_kept):
+        for _draw in range(n_kept):
             state += STEP
             molecule = <int64> (uniform(state) * left)
             at = 0
@@ -71,7 +71,7 @@ cdef void downsample_row(
         return
     for j in range(n):
         count = 0
-        for draw in range(<int64> values[j]):
+        for _draw in range(<int64> values[j]):
             if wanted == 0:
                 break
             state += STEP

@@ -200,6 +200,12 @@ class _PreprocessingNamespace:
             resume=resume,
         )
 
+    def concat_h5ad(self, paths: Any, output_path: str | Path, **kwargs: Any) -> AnnData:
+        """Join several data sets into one file. See :func:`crispyx.data.concat_h5ad`."""
+        from crispyx.data import concat_h5ad
+
+        return concat_h5ad(paths, output_path, **kwargs)
+
     def subsample(
         self, data: Any, n_obs: int | None = None, fraction: float | None = None, **kwargs: Any
     ) -> AnnData:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     import pandas as pd
 
-    from crispyx.data import OverlapResult
+    from crispyx.data import AnnData, DiskUsage, OverlapResult
     from crispyx.de import CalibrationResult, RankGenesGroupsResult
 
 
@@ -138,6 +138,24 @@ class _ToolsNamespace:
             force=force,
             verbose=verbose,
         )
+
+    def residual_effects(self, data: Any, *, perturbation_column: str, **kwargs: Any) -> AnnData:
+        """Estimate effects beside covariates. See :func:`crispyx.de.residual_effects`."""
+        from crispyx.de import residual_effects
+
+        return residual_effects(data, perturbation_column=perturbation_column, **kwargs)
+
+    def estimate_disk_usage(self, operation: Any, data: Any, **kwargs: Any) -> DiskUsage:
+        """Say how much will be written. See :func:`crispyx.data.estimate_disk_usage`."""
+        from crispyx.data import estimate_disk_usage
+
+        return estimate_disk_usage(operation, data, **kwargs)
+
+    def batch_process(self, data: Any, function: Any, merge: Any, **kwargs: Any) -> Any:
+        """Apply a function to blocks of cells. See :func:`crispyx.data.batch_process`."""
+        from crispyx.data import batch_process
+
+        return batch_process(data, function, merge, **kwargs)
 
     def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
         """Count what every two of several named sets have in common.

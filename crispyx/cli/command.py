@@ -21,6 +21,7 @@ COMMANDS = {
     "sort": ("single", "sort", "Order cells by perturbation."),
     "subsample": ("single", "subsample", "Draw some of the cells."),
     "downsample": ("single", "downsample", "Draw some of the molecules of every cell."),
+    "compress": ("single", "compress", "Write a smaller file with the same numbers."),
     "hvg": ("single", "hvg", "Mark highly variable genes."),
     "pca": ("single", "pca", "Add principal components."),
     "neighbors": ("single", "neighbors", "Add the graph of nearest cells."),

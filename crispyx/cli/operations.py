@@ -242,6 +242,7 @@ SUBSAMPLE = Operation(
     "Write some of the cells of FILE, drawn at random.",
     _written,
     _matrix_line,
+    shown={"groupby": "obs column of groups; that many cells are drawn of each."},
 )
 DOWNSAMPLE = Operation(
     "downsample",
@@ -251,6 +252,14 @@ DOWNSAMPLE = Operation(
     _written,
     _matrix_line,
     shown={"counts_per_cell": "Molecules to keep of each cell."},
+)
+COMPRESS = Operation(
+    "compress",
+    "crispyx.data",
+    "compress_h5ad",
+    "Write a copy of FILE that takes less space and holds the same numbers.",
+    _written,
+    _matrix_line,
 )
 HVG = Operation(
     "hvg",

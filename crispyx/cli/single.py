@@ -19,6 +19,7 @@ _OPERATIONS = {
         operations.SORT,
         operations.SUBSAMPLE,
         operations.DOWNSAMPLE,
+        operations.COMPRESS,
         operations.HVG,
         operations.PCA,
         operations.NEIGHBORS,

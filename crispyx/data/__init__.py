@@ -2,6 +2,7 @@
 
 from crispyx._io.paths import resolve_data_path, resolve_output_path
 from crispyx._jobs.labels import resolve_control_label
+from crispyx.data.batch_process import CellBlock, batch_process
 from crispyx.data.chunk_sizes import (
     calculate_nb_glm_chunk_size,
     calculate_optimal_chunk_size,
@@ -9,8 +10,11 @@ from crispyx.data.chunk_sizes import (
     calculate_pca_chunk_size,
     calculate_wilcoxon_chunk_size,
 )
+from crispyx.data.compress import compress_h5ad
+from crispyx.data.concat import concat_h5ad
 from crispyx.data.convert import convert_to_csc, convert_to_csr
 from crispyx.data.detect import detect_gene_symbol_column, detect_perturbation_column, infer_columns
+from crispyx.data.disk_usage import DiskUsage, estimate_disk_usage
 from crispyx.data.downsample import downsample_counts
 from crispyx.data.edits import (
     drop_file_cache,
@@ -43,15 +47,20 @@ from crispyx.data.thresholds import calculate_adaptive_qc_thresholds
 
 __all__ = [
     "AnnData",
+    "CellBlock",
+    "DiskUsage",
     "OverlapResult",
     "TenxCounts",
+    "batch_process",
     "calculate_adaptive_qc_thresholds",
     "calculate_nb_glm_chunk_size",
     "calculate_optimal_chunk_size",
     "calculate_optimal_gene_chunk_size",
     "calculate_pca_chunk_size",
     "calculate_wilcoxon_chunk_size",
+    "compress_h5ad",
     "compute_overlap",
+    "concat_h5ad",
     "convert_to_csc",
     "convert_to_csr",
     "detect_gene_symbol_column",
@@ -59,6 +68,7 @@ __all__ = [
     "downsample_counts",
     "drop_file_cache",
     "ensure_gene_symbol_column",
+    "estimate_disk_usage",
     "get_matrix_storage_format",
     "get_perturbation_slice",
     "infer_columns",

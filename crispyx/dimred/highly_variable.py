@@ -131,7 +131,8 @@ def highly_variable_genes(
         )
         index = source.var.index
     if flavor == "seurat_v3":
-        assert found.normalized is not None and n_top_genes is not None
+        assert found.normalized is not None  # a span was given
+        assert n_top_genes is not None  # checked
         chosen, rank, n_batches = top_by_variance(found.normalized, int(n_top_genes))
         columns: dict[str, np.ndarray] = {
             "highly_variable": chosen,

@@ -8,7 +8,6 @@ import pytest
 import slots
 
 import crispyx as cx
-from crispyx._io import matrix
 from crispyx.data import downsample
 from crispyx.errors import InputError
 
@@ -35,7 +34,6 @@ def test_engines_layouts_blocks_and_threads_draw_the_same_molecules(
     with cx.use_engine("reference"):
         np.testing.assert_array_equal(drawn(path, tmp_path / "reference.h5ad", **way), expected)
     monkeypatch.setattr(downsample, "STREAM_VALUES", 37)
-    monkeypatch.setattr(matrix, "READ_VALUES", 101)
     monkeypatch.setattr(cx.settings, "n_threads", 3)
     for layout in ("csc", "dense"):
         other = layouts.write_h5ad(tmp_path / f"{layout}.h5ad", *screen, layout=layout)
