@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
 .PHONY: help demo test test-slow validate mutants bench bench-kernels bench-check scale \
-	reliability check-bounds check-address \
+	reliability fuzz check-bounds check-address \
 	check-threads gallery images lint lock docs tutorials build clean
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench      compare time and memory with other tools; writes docs/benchmarks.md"
 	@echo "make bench-kernels  time every method, compiled against its definition"
 	@echo "make reliability  kill, fill, damage and crowd every operation; writes docs/reliability.md"
+	@echo "make fuzz       open damaged files and stores (N=1500) at every door"
 	@echo "make check-bounds, check-address, check-threads  kernels under bounds checks, sanitizers"
 	@echo "make gallery    draw every figure from the real screens in CRISPYX_DATA_DIR into docs/gallery.md"
 	@echo "make images     renew what figures are compared with; look at build/images before committing"
@@ -74,6 +75,9 @@ reliability: $(VENV)/installed-test
 	mkdir -p build
 	-$(BIN)/python -m pytest tests/faults --tally build/tally.json -q
 	cd tests && ../$(BIN)/python -m faults.page ../build/tally.json ../docs/reliability.md
+
+fuzz: $(VENV)/installed-test
+	cd tests && ../$(BIN)/python -m faults.fuzz $(or $(N),1500)
 
 # Builds of the kernels beside the tree, and the tests that reach them.
 KERNEL_TESTS := tests/methods tests/io/test_source.py tests/io/test_genes.py \

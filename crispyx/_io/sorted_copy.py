@@ -128,18 +128,17 @@ def _write_matrix(
     budget: int,
     where: str,
 ) -> None:
-    if is_array(node):
-        require_lengths(node, node.shape, (len(order),))
-        target = create_array(parent, name, node.shape, node.dtype)
-        write_sorted_dense(readable(node), target, order, budget)
-        return
-    if "indptr" not in node:
+    if not is_array(node) and "indptr" not in node:
         from anndata.io import write_elem
 
         write_elem(parent, name, _reordered(read_stored(node, (len(order),)), order))
         return
     storage, layout, shape = open_matrix(node, where)
     require_lengths(node, shape, (len(order),))
+    if layout == "dense":
+        target = create_array(parent, name, shape, node.dtype)
+        write_sorted_dense(readable(node), target, order, budget)
+        return
     matrix = Rearranged(
         storage,
         turned=layout == "csc",

@@ -19,6 +19,7 @@ import h5py
 from crispyx._io.atomic import commit
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.folders import atomic_folder
+from crispyx._io.paths import check_output_name
 from crispyx._io.store_form import StoreForm, store_form
 from crispyx._io.transcribe import copy_element
 from crispyx._io.zarr_stores import MARKS, import_zarr, is_store_name, open_store
@@ -40,6 +41,7 @@ def publish(work: Path, output: Path) -> None:
         commit(work, output)
         return
     form = store_form()
+    check_output_name(output, store=True)  # an exchange removes what has the name
     with atomic_folder(output) as folder, _quiet():
         store = _new_store(folder, form)
         with h5py.File(work, "r") as file:
