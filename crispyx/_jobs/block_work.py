@@ -79,16 +79,32 @@ class Stage:
         Groups of the cells.
     edges : numpy.ndarray (n_units + 1,) int64
         Parts of the stored axis.
+    every_cell : bool
+        Cells in no group are turned around, too.
     """
 
     data: Any
     layer: str | None
     membership: Membership
     edges: np.ndarray
+    every_cell: bool
 
     @property
     def n_units(self) -> int:
         return len(self.edges) - 1
+
+    @property
+    def used_cells(self) -> np.ndarray:
+        """Cells that are turned around (n_cells,) bool."""
+        used = self.membership.used_cells
+        return np.ones_like(used) if self.every_cell else used
+
+    @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """First and last cells of what is read."""
+        if self.every_cell:
+            return [(0, len(self.membership.ptr) - 1)]
+        return self.membership.stretches()
 
 
 @dataclass(frozen=True)
@@ -137,20 +153,20 @@ def turn_unit(path: str, key: str, unit: int) -> None:
     folder = BlockFolder(Path(path))
     if _is_turned(folder, key, unit):
         return
-    stage: Stage = _saved(folder, STAGE, key)
+    opened = opened_stage(path, key)
+    stage, source = opened.stage, opened.source()
     start, stop = stage.edges[unit : unit + 2].tolist()
-    with _opened_input(folder, stage) as source:
-        summary = source.empty_summary()
-        summary.sizes_of_counts_only = True
-        if source.layout == "csc":
-            for _ in source.native_blocks(summary, start=start, stop=stop):
-                pass
-            arrays = {"library_sizes": summary.library_sizes}
-        else:
-            with atomic_path(folder.turned(unit)) as work:
-                arrays = _turn(source, stage.membership, (start, stop), summary, work)
-            arrays["library_sizes"] = summary.library_sizes[start:stop]
-        require_unchanged(folder.identity(STAGE) or {})
+    summary = source.empty_summary()
+    summary.sizes_of_counts_only = True
+    if source.layout == "csc":
+        for _ in source.native_blocks(summary, start=start, stop=stop):
+            pass
+        arrays = {"library_sizes": summary.library_sizes}
+    else:
+        with atomic_path(folder.turned(unit)) as work:
+            arrays = _turn(source, stage, (start, stop), summary, work)
+        arrays["library_sizes"] = summary.library_sizes[start:stop]
+    require_unchanged(opened.identity)
     note = {
         "key": key,
         "fractional": summary.fractional,
@@ -162,15 +178,15 @@ def turn_unit(path: str, key: str, unit: int) -> None:
 
 def _turn(
     source: MatrixSource,
-    membership: Membership,
+    stage: Stage,
     part: tuple[int, int],
     summary: MatrixSummary,
     work: Path,
 ) -> dict[str, np.ndarray]:
     """Write the segments of some cells; return the index of them."""
-    used = membership.used_cells
+    used = stage.used_cells
     with closing(SegmentStore(source.shape[1], named=work)) as store:
-        for first, last in membership.stretches():
+        for first, last in stage.stretches:
             start, stop = max(first, part[0]), min(last, part[1])
             if start >= stop:
                 continue
@@ -207,7 +223,7 @@ def turned_matrix(
         whole.add(_summary_of(note, whole.library_sizes))
         if store is not None:
             store.add_file(folder.turned(unit), arrays)
-    whole.complete = by_genes or stage.membership.stretches() == [(0, source.shape[0])]
+    whole.complete = by_genes or stage.stretches == [(0, source.shape[0])]
     return TurnedMatrix(whole, store)
 
 
@@ -235,7 +251,7 @@ def run_block(path: str, key: str, number: int, n_threads: int) -> None:
     folder = BlockFolder(Path(path))
     if folder.has_tile(number, key):
         return
-    opened = _latest.get((path, key, n_threads), lambda: _Opened(folder, key, n_threads))
+    opened = _manifests.get((path, key, n_threads), lambda: _OpenedManifest(folder, key, n_threads))
     manifest, stream = opened.manifest, opened.stream()
     require_unchanged(opened.identity)
     position, unit = divmod(number, manifest.n_blocks)
@@ -322,11 +338,39 @@ def _opened_input(folder: BlockFolder, stage: Stage) -> MatrixSource:
     return source
 
 
-class _Opened:
-    """A manifest with its input, opened once in a process; streams are each thread's own."""
+class OpenedStage:
+    """A stage with its input, opened once by each thread of a process."""
+
+    def __init__(self, folder: BlockFolder, key: str) -> None:
+        self.folder, self.key = folder, key
+        self.stage: Stage = _saved(folder, STAGE, key)
+        self.identity = folder.identity(STAGE) or {}
+        self._source: OfThread[MatrixSource] = OfThread()
+        self._sources: list[MatrixSource] = []
+
+    def source(self) -> MatrixSource:
+        """Return this thread's input."""
+        source = self._source.get()
+        if source is None:
+            source = _opened_input(self.folder, self.stage)
+            self._sources.append(source)
+            self._source.set(source)
+        return source
+
+    def turned(self) -> TurnedMatrix | None:
+        """Return the turned matrix."""
+        return turned_matrix(self.folder, self.key, self.stage, self.source())
+
+    def close(self) -> None:
+        """Close the input, wherever it was opened."""
+        for source in self._sources:
+            source.close()
+
+
+class _OpenedManifest:
+    """A manifest, read once in a process; streams are each thread's own."""
 
     def __init__(self, folder: BlockFolder, key: str, n_threads: int) -> None:
-        self.folder = folder
         self.identity = folder.identity(MANIFEST) or {}
         if self.identity.get("version") != __version__:
             raise CheckpointError(
@@ -337,25 +381,19 @@ class _Opened:
         manifest: Manifest = _saved(folder, MANIFEST, key)
         self.manifest = replace(manifest, work=manifest.work.with_threads(n_threads))
         self.n_threads = n_threads
-        self._sources: list[MatrixSource] = []
-        self.stage_key = folder.key(STAGE)
-        self.stage: Stage = _saved(folder, STAGE, self.stage_key)
+        self._opened = opened_stage(str(folder.path), folder.key(STAGE))
         self._stream: OfThread[GeneStream] = OfThread()
 
     def stream(self) -> GeneStream:
-        stream = self._stream.get()
+        """Return this thread's genes."""
+        stream, stage = self._stream.get(), self._opened.stage
         # Of a CSC matrix a stream notes what it has seen: each block begins with nothing.
-        if stream is None or self.stage.n_units == 0:
-            if stream is not None:
-                source = stream.source
-            else:
-                source = _opened_input(self.folder, self.stage)
-                self._sources.append(source)
+        if stream is None or stage.n_units == 0:
             stream = GeneStream(
-                source,
-                self.stage.membership,
+                self._opened.source(),
+                stage.membership,
                 n_threads=self.n_threads,
-                turned=turned_matrix(self.folder, self.stage_key, self.stage, source),
+                turned=self._opened.turned(),
             )
             if self.manifest.takes_log1p:
                 stream.take_log1p()
@@ -363,14 +401,19 @@ class _Opened:
         return stream
 
     def close(self) -> None:
-        """Close the input, wherever it was opened."""
-        for source in self._sources:
-            source.close()
+        """Leave the input to the stage."""
 
 
-_latest: Latest[_Opened] = Latest()
+_stages: Latest[OpenedStage] = Latest()
+_manifests: Latest[_OpenedManifest] = Latest()
+
+
+def opened_stage(path: str, key: str) -> OpenedStage:
+    """Return a stage, kept open until another is asked for."""
+    return _stages.get((path, key), lambda: OpenedStage(BlockFolder(Path(path)), key))
 
 
 def close_input() -> None:
     """Close what blocks computed in this process have opened."""
-    _latest.close()
+    _manifests.close()
+    _stages.close()

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.compressed import joined
-from crispyx._io.source import MatrixSource, open_source
+from crispyx._io.source import MatrixSource
+from crispyx._jobs.block_work import opened_stage
 from crispyx._jobs.ranges import in_ranges
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.executor import Workers
 from crispyx._stats.size_factors import (
     METHODS,
+    GeneSums,
     SizeFactorMethod,
     cell_size_factors,
     gene_sums,
@@ -27,13 +29,43 @@ from crispyx.settings import Engine
 
 
 @dataclass(frozen=True)
+class StagedGenes:
+    """The first pass: sums of ranges of genes, each over the cells in their order.
+
+    Attributes
+    ----------
+    path, key : str
+        Of the stage, see :func:`crispyx._jobs.block_work.opened_stage`.
+    """
+
+    path: str
+    key: str
+
+
+def sums_of_range(staged: StagedGenes, start: int, stop: int, n_threads: int) -> GeneSums:
+    """Return the sums of genes ``start`` to ``stop``; which cells take part is left open."""
+    opened = opened_stage(staged.path, staged.key)
+    source, turned = opened.source(), opened.turned()
+    sums = GeneSums.of_nothing(stop - start)
+    assert turned is not None  # the whole matrix was looked at
+    blocks = (
+        source.native_blocks(start=start, stop=stop)
+        if turned.store is None
+        else [turned.store.block(start, stop)]
+    )
+    for block in blocks:
+        sums = sums.add(block.by_major(start))
+    return sums
+
+
+@dataclass(frozen=True)
 class CellRatios:
     """The second pass: what every range of cells is divided by.
 
     Attributes
     ----------
-    data, layer
-        The matrix, see :func:`crispyx._io.source.open_source`.
+    path, key : str
+        Of the stage, see :func:`crispyx._jobs.block_work.opened_stage`.
     used_cells : numpy.ndarray (n_cells,) bool
         Cells that take part.
     log_means : numpy.ndarray (n_genes,) float64
@@ -42,8 +74,8 @@ class CellRatios:
         Estimator.
     """
 
-    data: Any
-    layer: str | None
+    path: str
+    key: str
     used_cells: np.ndarray
     log_means: np.ndarray
     method: SizeFactorMethod
@@ -58,16 +90,16 @@ class Factors:
 
 def factors_of_range(ratios: CellRatios, start: int, stop: int, n_threads: int) -> Factors:
     """Return the size factors of the used cells from ``start`` to ``stop``."""
-    with open_source(ratios.data, ratios.layer) as source:
-        parts = [
-            cell_size_factors(
-                cells_of(block, ratios.used_cells[block.start : block.stop]),
-                ratios.log_means,
-                ratios.method,
-                n_threads,
-            )
-            for block in source.native_blocks(start=start, stop=stop)
-        ]
+    source = opened_stage(ratios.path, ratios.key).source()
+    parts = [
+        cell_size_factors(
+            cells_of(block, ratios.used_cells[block.start : block.stop]),
+            ratios.log_means,
+            ratios.method,
+            n_threads,
+        )
+        for block in source.native_blocks(start=start, stop=stop)
+    ]
     return Factors(np.concatenate([np.empty(0), *parts]))
 
 
@@ -77,33 +109,45 @@ class Reach:
 
     Attributes
     ----------
-    data, layer
-        The matrix, see :func:`crispyx._io.source.open_source`.
-    edges : numpy.ndarray (n_ranges + 1,) int64
-        Ranges of cells, one a task.
+    path, key : str
+        Of a stage that holds every cell.
+    cells, genes : numpy.ndarray (n_ranges + 1,) int64
+        Ranges of cells and of genes, one a task.
     workers : Workers
         Who computes.
-    folder : pathlib.Path
-        One that they can write to.
     """
 
-    data: Any
-    layer: str | None
-    edges: np.ndarray
+    path: str
+    key: str
+    cells: np.ndarray
+    genes: np.ndarray
     workers: Workers
-    folder: Path
 
-    def factors(self, ratios: CellRatios) -> list[np.ndarray]:
-        """Return the size factors of every range."""
-        found: list[Factors] = in_ranges(
-            factors_of_range,
-            ratios,
-            self.edges.tolist(),
-            self.workers,
-            folder=self.folder,
-            label="size factors",
+    def gene_sums(self, n_cells: int) -> GeneSums:
+        """Return the sums of all genes, over so many cells."""
+        parts: list[GeneSums] = self._mapped(
+            sums_of_range, StagedGenes(self.path, self.key), self.genes
         )
+        return GeneSums(
+            np.concatenate([part.log_sums for part in parts]),
+            np.concatenate([part.totals for part in parts]),
+            np.concatenate([part.n_expressing for part in parts]),
+            n_cells,
+        )
+
+    def factors(
+        self, used_cells: np.ndarray, means: np.ndarray, method: SizeFactorMethod
+    ) -> list[np.ndarray]:
+        """Return the size factors of every range of cells."""
+        ratios = CellRatios(self.path, self.key, used_cells, means, method)
+        found: list[Factors] = self._mapped(factors_of_range, ratios, self.cells)
         return [part.values for part in found]
+
+    def _mapped(self, function: Any, value: Any, edges: np.ndarray) -> list[Any]:
+        folder = Path(self.path)
+        return in_ranges(
+            function, value, edges.tolist(), self.workers, folder=folder, label="size factors"
+        )
 
 
 def stream_size_factors(
@@ -139,7 +183,7 @@ def stream_size_factors(
     n_threads : int
         Threads of the kernels.
     reach : Reach or None
-        Who makes the second pass over a matrix that is stored by cells; None does it here.
+        Who makes the passes, but for that over the cells of a CSC matrix; None does it here.
 
     Returns
     -------
@@ -169,9 +213,13 @@ def stream_size_factors(
             among=control_genes,
         )
         return found
-    means = gene_sums(blocks(), source.shape[1]).log_means(method, control_genes)
+    if reach is None:
+        sums = gene_sums(blocks(), source.shape[1])
+    else:
+        sums = reach.gene_sums(int(np.count_nonzero(used_cells)))
+    means = sums.log_means(method, control_genes)
     if reach is not None and source.layout != "csc":
-        parts = reach.factors(CellRatios(reach.data, reach.layer, used_cells, means, method))
+        parts = reach.factors(used_cells, means, method)
     else:
         parts = [cell_size_factors(block, means, method, n_threads) for block in blocks()]
     found[used_cells] = np.concatenate(parts) if parts else []

@@ -41,6 +41,12 @@ class CompressedBlock:
     def n_major(self) -> int:
         return self.stop - self.start
 
+    def by_major(self, first: int) -> CompressedBlock:
+        """Return the block with vectors, counted from ``first``, as positions: one long vector."""
+        places = np.arange(self.start - first, self.stop - first, dtype=np.int32)
+        major = np.repeat(places, np.diff(self.ptr))
+        return CompressedBlock(0, 1, self.values, major, self.ptr[[0, -1]])
+
 
 @dataclass(frozen=True)
 class Pieces:

@@ -8,8 +8,9 @@ times.
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -29,6 +30,7 @@ from crispyx.settings import EXECUTORS, settings
 
 ATTEMPTS = 3  # of one task, before its loss is an error
 AHEAD = 2  # tasks handed out for each worker: one in work, one waiting
+LOOK = 0.01  # seconds between two looks at futures that cannot be waited for
 PATIENCE = 1.0  # seconds between two looks at whether a scheduler is still there
 CONTINUE = "what is complete is kept: call again with resume=True"
 
@@ -48,6 +50,8 @@ class Workers:
         Tasks handed out at a time; None hands out all, for workers that come and go.
     renew : callable or None
         Returns a new executor in the place of a broken one.
+    wait_for : callable
+        Returns those of some futures that are done, after a second at most.
     is_alive : callable or None
         Tells whether somebody still answers.
     """
@@ -60,11 +64,13 @@ class Workers:
         *,
         most_ahead: int | None = None,
         renew: Callable[[], Executor] | None = None,
+        wait_for: Callable[[Collection[Any]], Collection[Any]] | None = None,
         is_alive: Callable[[], bool] | None = None,
     ) -> None:
         self.executor = executor
         self.n_workers, self.n_threads = n_workers, n_threads
         self._most_ahead, self._renew, self._is_alive = most_ahead, renew, is_alive
+        self._wait = wait_for or _first_of
 
     def run(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]
@@ -92,7 +98,7 @@ class Workers:
                 while waiting and len(running) < most:
                     number = waiting.popleft()
                     running[self._submit(function, tasks[number])] = number
-                done, _ = wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED)
+                done = self._wait(running)
                 self._require_answer()
                 broken = False
                 for future in done:
@@ -111,8 +117,9 @@ class Workers:
                     running.clear()
                     self._replace_executor()
         finally:
-            for future in running:
-                future.cancel()
+            if self._is_alive is None or self._is_alive():
+                for future in running:
+                    future.cancel()
 
     def _submit(self, function: Callable[..., Any], task: tuple[Any, ...]) -> Future[Any]:
         self._require_answer()
@@ -177,12 +184,14 @@ def workers_of(given: Any, n_jobs: int | None) -> Iterator[Workers]:
             workers.executor.shutdown(cancel_futures=True)
         return
     n_threads = 1 if n_jobs is None else resolve_threads(n_jobs)
-    if hasattr(given, "get_executor"):
-        # A result is a file: a task that was done before is not done, as far as dask can know.
-        executor = given.get_executor(pure=False)
+    if hasattr(given, "scheduler_info"):  # a Client
         n_workers = max(1, sum(given.nthreads().values()))
         yield Workers(
-            executor, n_workers, n_threads, is_alive=lambda: bool(given.status == "running")
+            _OfDask(given),
+            n_workers,
+            n_threads,
+            wait_for=_first_of_dask,
+            is_alive=lambda: bool(given.status == "running"),
         )
         return
     n_workers = max(1, getattr(given, "_max_workers", 1))
@@ -219,8 +228,39 @@ def _own_processes(n_workers: int) -> ProcessPoolExecutor:
     )
 
 
+def _first_of(futures: Collection[Future[Any]]) -> Collection[Future[Any]]:
+    return wait(futures, timeout=PATIENCE, return_when=FIRST_COMPLETED).done
+
+
+class _OfDask(Executor):
+    """A client as an executor whose futures are dask's own.
+
+    Those of ``client.get_executor()`` never end when the scheduler loses them.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def submit(self, function: Any, /, *args: Any, **more: Any) -> Future[Any]:
+        # A result is a file: a task that was done before is not done, as far as dask can know.
+        future: Future[Any] = self._client.submit(function, *args, pure=False, **more)
+        return future
+
+
+def _first_of_dask(futures: Collection[Any]) -> Collection[Any]:
+    """Look at futures of dask: what became of them is known here, without asking the scheduler."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        done = [future for future in futures if future.status != "pending"]
+        if done:
+            return done
+        time.sleep(LOOK)
+    return []
+
+
 def _error_of(future: Future[Any]) -> BaseException | None:
-    return CancelledError() if future.cancelled() else future.exception()
+    lost = future.cancelled() or getattr(future, "status", None) == "lost"
+    return CancelledError() if lost else future.exception()
 
 
 def _is_loss(error: BaseException) -> bool:

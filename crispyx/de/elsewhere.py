@@ -114,12 +114,13 @@ def _prepared(
         assert found is not None  # its identity was read
         return stream, *found
     plan = call.method.plan(_with_wide_blocks(comparison))
-    if workers is not None:
-        reach = Reach(stage.data, stage.layer, stage.edges, workers, folder.path)
+    edges = _edges(stream, plan, running.width)
+    if workers is not None and stage.every_cell:
+        reach = Reach(str(folder.path), stage_key, stage.edges, edges, workers)
         comparison = replace(comparison, reach=reach)
     work = call.method.work(comparison, stream, plan)
     manifest = Manifest(
-        _edges(stream, plan, running.width),
+        edges,
         work,
         replace(
             call,
@@ -147,7 +148,7 @@ def _stage(
         edges = np.linspace(0, source.storage.n_major, n_units + 1).astype(np.int64)
         membership = call.method.membership(comparison)
         data = _reopened_by(call.data)
-        stage = Stage(data, call.selection.layer, membership, edges)
+        stage = Stage(data, call.selection.layer, membership, edges, call.method.looks)
         found = stage, folder.save(STAGE, comparison.identity, stage)
     stage, key = found
     tasks = [(str(folder.path), key, unit) for unit in range(stage.n_units)]
