@@ -79,8 +79,8 @@ def depth_designs(
 ) -> Iterator[Design]:
     """Yield splits with the depths of the perturbations that differ most from the control.
 
-    As many shallow ones as fit are tested together, every split beginning with the next. Of the deep
-    ones the deepest is imitated, by thinning the cells that stand for the control.
+    As many shallow ones as fit are tested together, every split beginning with the next. Of the
+    deep ones the deepest is imitated, by thinning the cells that stand for the control.
     """
     order = np.argsort(cells.ratio, kind="stable")
     shallow = order[shifted[order] & (cells.ratio[order] < 1)]
@@ -145,5 +145,5 @@ def _design(
     for b in range(sizes.shape[1]):
         inside = np.flatnonzero(cells.batch == b)
         if len(inside):
-            labels[inside] = random_split(len(inside), sizes[:, b], rng)
+            labels[inside] = random_split(len(inside), sizes[:, b].tolist(), rng)
     return Design(kind, split, tuple(cells.names[k] for k in chosen), labels, kept)
