@@ -298,8 +298,11 @@ class _Study:
         """Count, draw the designs, and write the control's cells."""
         totals, n_values = count_rows(self.source, self.scratch)
         batches = read_batches(self.source, batch_column).of_cell
-        in_control = self._members(0) & (batches >= 0) & (totals > 0)
-        self.depth, cells = self._depths(totals, batches, in_control)
+        members = self._members()
+        in_control = np.zeros(len(totals), dtype=bool)
+        in_control[members[0]] = True
+        in_control &= (batches >= 0) & (totals > 0)
+        self.depth, cells = self._depths(totals, batches, in_control, members[1:])
         self.batch = None if batch_column is None else batches[in_control]
         number, state = self.numbers, self.numbers["random_state"]
         self.designs = list(
@@ -354,15 +357,19 @@ class _Study:
         }
         return {name: tables[name] for name in TABLES}
 
-    def _members(self, group: int) -> np.ndarray:
+    def _members(self) -> list[np.ndarray]:
+        """Return the cells of the control and of each perturbation."""
         membership = self.screen.membership
         cell = np.repeat(np.arange(len(membership.ptr) - 1), np.diff(membership.ptr))
-        mask = np.zeros(self.source.shape[0], dtype=bool)
-        mask[cell[membership.groups == group]] = True
-        return mask
+        order = np.argsort(membership.groups, kind="stable")
+        return np.split(cell[order], np.cumsum(membership.sizes)[:-1])
 
     def _depths(
-        self, totals: np.ndarray, batches: np.ndarray, in_control: np.ndarray
+        self,
+        totals: np.ndarray,
+        batches: np.ndarray,
+        in_control: np.ndarray,
+        members_of: list[np.ndarray],
     ) -> tuple[pd.DataFrame, Cells]:
         import pandas as pd
 
@@ -374,9 +381,10 @@ class _Study:
             )
         middle = float(np.median(totals[in_control]))
         n_batches = int(batches.max()) + 1
+        controls = np.bincount(batches[in_control], minlength=n_batches)
         rows, in_batch = [], []
-        for k, name in enumerate(self.screen.groups):
-            members = np.flatnonzero(self._members(k + 1) & (batches >= 0))
+        for name, carrying in zip(self.screen.groups, members_of, strict=True):
+            members = carrying[batches[carrying] >= 0]
             median = float(np.median(totals[members])) if len(members) else np.nan
             ratio = median / middle
             shift = "shallower" if ratio < 1 - limit else ""
@@ -391,7 +399,7 @@ class _Study:
             raise InputError(f"no perturbation has {least} cells; see min_cells_pert=")
         cells = Cells(
             tuple(self.screen.groups[k] for k in large),
-            np.array(in_batch)[large],
+            np.array(in_batch)[large] * (controls > 1),
             table["ratio"].to_numpy()[large],
             batches[in_control],
         )

@@ -21,7 +21,7 @@ class Cells:
     names : tuple of str
         Perturbations that are large enough to be imitated.
     in_batch : numpy.ndarray (n_names, n_batches) int64
-        Their cells in each batch.
+        Their cells in each batch; none where the control cannot be split.
     ratio : numpy.ndarray (n_names,) float64
         Median total count over the control's.
     batch : numpy.ndarray (n_control,) int64
