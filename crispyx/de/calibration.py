@@ -121,7 +121,8 @@ def calibration(
         var column of gene names; None takes the index.
     methods : iterable of str, or mapping
         Any of "t_test", "wilcoxon", "calibrated", "nb_glm" (its documented defaults), "pydeseq2",
-        "lrt" and "permutation". A mapping gives names of its own their arguments, as in
+        "lrt" and "permutation"; "pydeseq2" needs a gene that all cells of a comparison express. A
+        mapping gives names of its own their arguments, as in
         ``{"clamped": {"method": "nb_glm", "optimization_method": "irls"}}``. The first two see
         counts per 10,000, log1p. All with their own filters of genes.
     n_splits : int

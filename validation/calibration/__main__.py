@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--other-splits", type=int, default=8, help="for the other methods (8)")
     parser.add_argument("--screens", type=int, default=6, help="simulated for power (6)")
     options = parser.parse_args(arguments)
+    figures = draw(options.output.parent, options.other_splits)
     ours: list[Shares] = []
     others: list[Shares] = []
     for pool in (*screens(), simulated(3_000, 2_000, 1)):
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 pool.name, null.name, [f"{s.method} {s.overall()}" for s in ours[-2:]], flush=True
             )
     parts = [
-        *draw(options.output.parent, options.other_splits),
+        *figures,
         "Shares of p below .05 / below .001, all genes.",
         _overall([*ours, *others]),
         "The calibrated preset by mean count of the gene; bold where the lower end of the 99 % "
@@ -63,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     text = options.output.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    figures = "\n\n".join(parts)
+    filled = "\n\n".join(parts)
     options.output.write_text(
-        f"{before}{BEGIN}\n\n{figures}\n\n{END}{rest.split(END)[1]}", encoding="utf-8"
+        f"{before}{BEGIN}\n\n{filled}\n\n{END}{rest.split(END)[1]}", encoding="utf-8"
     )
     return 0
 
