@@ -4,74 +4,30 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from crispyx._io.annotations import as_labels
 from crispyx._io.paths import prepare_output, resolve_output_path
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._io.writer import new_h5ad, write_slot
-from crispyx._jobs.batches import read_batches
 from crispyx._jobs.outputs import can_reuse
-from crispyx._jobs.screen import Screen, resolve_screen
+from crispyx._jobs.screen import resolve_screen
 from crispyx._run.fingerprint import fingerprint, require_unchanged
-from crispyx._run.progress import track
 from crispyx.data.arguments import whole
-from crispyx.data.normalize import normalize_total_log1p
+from crispyx.de.calibration_study import FUNCTIONS, METHODS, Study
 from crispyx.de.calibration_tables import (
-    ALL_GENES,
-    BINS,
-    EDGES,
     KIND,
-    TABLES,
     CalibrationResult,
     load_calibration,
-    quantiles_of,
-    shares_of,
 )
-from crispyx.de.nb_glm import nb_glm_test
-from crispyx.de.null_designs import Cells, Design, depth_designs, guide_designs, split_designs
-from crispyx.de.null_files import (
-    BATCH,
-    CONTROL,
-    count_rows,
-    label_column,
-    pseudo_name,
-    write_control,
-    write_thinned,
-)
-from crispyx.de.t_test import t_test
-from crispyx.de.wilcoxon import wilcoxon_test
-from crispyx.errors import CrispyxWarning, InputError
+from crispyx.errors import InputError
 from crispyx.settings import settings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-BYTES_PER_STORED = 12  # of a copy of the control on disk; its logarithms and a thinned copy beside
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "t_test": t_test,
-    "wilcoxon": wilcoxon_test,
-    "nb_glm": nb_glm_test,
-}
-TOTALS = {"size_factor_method": "total"}
-METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "t_test": ("t_test", {}),
-    "wilcoxon": ("wilcoxon", {}),
-    "calibrated": ("nb_glm", {"preset": "calibrated"}),
-    "nb_glm": ("nb_glm", {}),
-    "pydeseq2": ("nb_glm", {"preset": "pydeseq2"}),
-    "lrt": ("nb_glm", {"test": "lrt", **TOTALS}),
-    "permutation": ("nb_glm", {"test": "permutation", "most_sets": 10_000, **TOTALS}),
-}
-WITHIN_BATCHES = ("score", "permutation")
+    pass
 
 
 def calibration(
@@ -121,7 +77,8 @@ def calibration(
         var column of gene names; None takes the index.
     methods : iterable of str, or mapping
         Any of "t_test", "wilcoxon", "calibrated", "nb_glm" (its documented defaults), "pydeseq2",
-        "lrt" and "permutation". A mapping gives names of its own their arguments, as in
+        "lrt" and "permutation"; "pydeseq2" needs a gene that all cells of a comparison express. A
+        mapping gives names of its own their arguments, as in
         ``{"clamped": {"method": "nb_glm", "optimization_method": "irls"}}``. The first two see
         counts per 10,000, log1p. All with their own filters of genes.
     n_splits : int
@@ -214,7 +171,7 @@ def calibration(
             tempfile.TemporaryDirectory(prefix=".calibration_", dir=folder) as scratch,
             _memory_limit(memory_limit_gb),
         ):
-            study = _Study(source, screen, asked, numbers, Path(scratch), n_jobs)
+            study = Study(source, screen, asked, numbers, Path(scratch), n_jobs)
             study.prepare(batch_column, guide_column)
             tables = study.run(show=None if show_progress else False)
         require_unchanged(identity)
@@ -281,226 +238,3 @@ def _memory_limit(limit: float | None) -> Iterator[None]:
         yield
     finally:
         settings.memory_limit_gb = before
-
-
-@dataclass
-class _Study:
-    """The designs of one screen, tested one after the other."""
-
-    source: MatrixSource
-    screen: Screen
-    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
-    numbers: Mapping[str, Any]
-    scratch: Path
-    n_jobs: int | None
-
-    def prepare(self, batch_column: str | None, guide_column: str | None) -> None:
-        """Count, draw the designs, and write the control's cells."""
-        totals, n_values = count_rows(self.source, self.scratch)
-        batches = read_batches(self.source, batch_column).of_cell
-        in_control = self._members(0) & (batches >= 0) & (totals > 0)
-        self.depth, cells = self._depths(totals, batches, in_control)
-        self.batch = None if batch_column is None else batches[in_control]
-        number, state = self.numbers, self.numbers["random_state"]
-        self.designs = list(
-            split_designs(
-                cells, number["n_splits"], number["n_groups"], number["match_depth"], state
-            )
-        )
-        if guide_column is not None:
-            labels = as_labels(self.source.obs.column(guide_column))
-            guides = np.array(["" if one is None else one for one in labels[in_control]])
-            of_guides = list(guide_designs(guides, number["min_cells_pert"]))
-            if not of_guides:
-                raise InputError(
-                    f"no control guide in obs column {guide_column!r} has from "
-                    f"{number['min_cells_pert']} cells to half of the control's "
-                    f"{int(in_control.sum())}; see min_cells_pert="
-                )
-            self.designs += of_guides
-        shift = dict(zip(self.depth["perturbation"], self.depth["shift"], strict=True))
-        shifted = np.array([shift[name] != "" for name in cells.names])
-        self.designs += depth_designs(cells, shifted, number["n_splits"], number["n_groups"], state)
-        n_stored = int(n_values[in_control].sum())
-        self.control = self.scratch / "control.h5ad"
-        prepare_output(self.control, (), 3 * BYTES_PER_STORED * n_stored)
-        whole_cells = [one for one in self.designs if not one.is_thinned]
-        genes = self.screen.genes
-        write_control(
-            self.source, in_control, n_stored, genes, whole_cells, self.batch, self.control
-        )
-        self.mean_count = self._mean_counts()
-
-    def run(self, show: bool | None) -> dict[str, pd.DataFrame]:
-        """Test every design by every method; return the tables."""
-        import pandas as pd
-
-        found: dict[tuple[str, str], list[tuple[str, np.ndarray]]] = {}
-        for design in track(
-            self.designs, total=len(self.designs), label=KIND, unit="split", show=show
-        ):
-            with self._files(design) as (counts, logs):
-                for name in self.methods:
-                    pvalues = self._tested(name, design, counts, logs)
-                    found.setdefault((design.kind, name), []).extend(
-                        zip(design.names, pvalues, strict=True)
-                    )
-        tables = {
-            "bins": self._bins(found),
-            "quantiles": self._quantiles(found),
-            "depth": self.depth,
-            "depth_effect": self._depth_effect(found),
-            "groups": pd.DataFrame([row for one in self.designs for row in _rows(one)]),
-        }
-        return {name: tables[name] for name in TABLES}
-
-    def _members(self, group: int) -> np.ndarray:
-        membership = self.screen.membership
-        cell = np.repeat(np.arange(len(membership.ptr) - 1), np.diff(membership.ptr))
-        mask = np.zeros(self.source.shape[0], dtype=bool)
-        mask[cell[membership.groups == group]] = True
-        return mask
-
-    def _depths(
-        self, totals: np.ndarray, batches: np.ndarray, in_control: np.ndarray
-    ) -> tuple[pd.DataFrame, Cells]:
-        import pandas as pd
-
-        limit, least = self.numbers["max_depth_shift"], self.numbers["min_cells_pert"]
-        if in_control.sum() < 2 * least:
-            raise InputError(
-                f"{int(in_control.sum())} control cells ({self.screen.control_label!r}) with "
-                f"counts are too few to split into groups of {least}; see min_cells_pert="
-            )
-        middle = float(np.median(totals[in_control]))
-        n_batches = int(batches.max()) + 1
-        rows, in_batch = [], []
-        for k, name in enumerate(self.screen.groups):
-            members = np.flatnonzero(self._members(k + 1) & (batches >= 0))
-            median = float(np.median(totals[members])) if len(members) else np.nan
-            ratio = median / middle
-            shift = "shallower" if ratio < 1 - limit else ""
-            shift = "deeper" if ratio > 1 / (1 - limit) else shift
-            rows.append((name, len(members), median, ratio, shift))
-            in_batch.append(np.bincount(batches[members], minlength=n_batches))
-        table = pd.DataFrame(
-            rows, columns=["perturbation", "n_cells", "median_count", "ratio", "shift"]
-        )
-        large = np.flatnonzero(table["n_cells"] >= least)
-        if not len(large):
-            raise InputError(f"no perturbation has {least} cells; see min_cells_pert=")
-        cells = Cells(
-            tuple(self.screen.groups[k] for k in large),
-            np.array(in_batch)[large],
-            table["ratio"].to_numpy()[large],
-            batches[in_control],
-        )
-        return table, cells
-
-    def _mean_counts(self) -> np.ndarray:
-        sums = np.zeros(self.source.shape[1])
-        with open_source(self.control) as control:
-            for block in control.native_blocks():
-                sums += np.bincount(block.minor, block.values, len(sums))
-            return sums / control.shape[0]
-
-    @contextmanager
-    def _files(self, design: Design) -> Iterator[tuple[Path, Path]]:
-        """Yield the files of counts and of logarithms; those of thinned cells are removed."""
-        counts = self.control
-        if design.is_thinned:
-            counts = self.scratch / "thinned.h5ad"
-            with open_source(self.control) as control:
-                state = self.numbers["random_state"]
-                write_thinned(control, self.screen.genes, design, self.batch, state, counts)
-        logs = counts.with_name(f"log_{counts.name}")
-        takes_logs = any(function != "nb_glm" for function, _ in self.methods.values())
-        if takes_logs and not logs.exists():
-            normalize_total_log1p(counts, logs, verbose=False)
-        yield counts, logs
-        if design.is_thinned:
-            counts.unlink()
-            logs.unlink(missing_ok=True)
-
-    def _tested(self, name: str, design: Design, counts: Path, logs: Path) -> np.ndarray:
-        """Return p (n_groups, n_genes)."""
-        function, given = self.methods[name]
-        arguments: dict[str, Any] = {"min_cells_pert": 2, **given}
-        within = given.get("test") in WITHIN_BATCHES or given.get("preset") == "calibrated"
-        if self.batch is not None and (within or function != "nb_glm"):
-            arguments["batch_column"] = BATCH
-        result = self.scratch / "result.h5ad"
-        with warnings.catch_warnings():
-            # What a test has to say of the data, it says of the screen itself, not of every split.
-            warnings.simplefilter("ignore", CrispyxWarning)
-            tested = FUNCTIONS[function](
-                counts if function == "nb_glm" else logs,
-                perturbation_column=label_column(design),
-                control_label=CONTROL,
-                perturbations=[pseudo_name(k + 1) for k in range(len(design.names))],
-                output_path=result,
-                n_jobs=self.n_jobs,
-                force=True,
-                **arguments,
-            )
-        pvalues = np.array(tested.pvalues)
-        result.unlink()
-        return pvalues
-
-    def _place(self) -> np.ndarray:
-        return np.searchsorted(EDGES, self.mean_count, "right") - 1
-
-    def _bins(self, found: Mapping[tuple[str, str], list[Any]]) -> pd.DataFrame:
-        import pandas as pd
-
-        rows, place = [], self._place()
-        for (kind, method), parts in found.items():
-            table = np.stack([p for _, p in parts])
-            for name, inside in (
-                (ALL_GENES, np.ones(len(place), dtype=bool)),
-                *((name, place == b) for b, name in enumerate(BINS)),
-            ):
-                p = table[:, inside]
-                row = {"kind": kind, "method": method, "mean_count": name}
-                rows.append(row | shares_of(p[np.isfinite(p)]))
-        return pd.DataFrame(rows)
-
-    def _quantiles(self, found: Mapping[tuple[str, str], list[Any]]) -> pd.DataFrame:
-        import pandas as pd
-
-        parts = [pd.DataFrame({"kind": [], "method": [], "expected": [], "observed": []})]
-        for (kind, method), tested in found.items():
-            p = np.stack([one for _, one in tested])
-            p = p[np.isfinite(p)]
-            if len(p):
-                table = pd.DataFrame(quantiles_of(p))
-                parts.append(table.assign(kind=kind, method=method))
-        return pd.concat(parts[1:] or parts, ignore_index=True)
-
-    def _depth_effect(self, found: Mapping[tuple[str, str], list[Any]]) -> pd.DataFrame:
-        import pandas as pd
-
-        ratio = dict(zip(self.depth["perturbation"], self.depth["ratio"], strict=True))
-        rows = []
-        for (kind, method), parts in found.items():
-            if kind != "depth":
-                continue
-            for name in dict.fromkeys(one for one, _ in parts):
-                p = np.concatenate([one for label, one in parts if label == name])
-                row = {"perturbation": name, "ratio": ratio[name], "method": method}
-                rows.append(row | shares_of(p[np.isfinite(p)]))
-        columns = ["perturbation", "ratio", "method", *shares_of(np.empty(0))]
-        return pd.DataFrame(rows, columns=columns)
-
-
-def _rows(design: Design) -> Iterator[dict[str, Any]]:
-    sizes = np.bincount(design.labels, minlength=len(design.names) + 1)
-    for k, name in enumerate(design.names):
-        yield {
-            "kind": design.kind,
-            "split": design.split,
-            "perturbation": name,
-            "n_cells": int(sizes[k + 1]),
-            "kept": float(design.kept[k + 1]),
-            "control_kept": float(design.kept[0]),
-        }

@@ -21,7 +21,7 @@ class Cells:
     names : tuple of str
         Perturbations that are large enough to be imitated.
     in_batch : numpy.ndarray (n_names, n_batches) int64
-        Their cells in each batch.
+        Their cells in each batch; none where the control cannot be split.
     ratio : numpy.ndarray (n_names,) float64
         Median total count over the control's.
     batch : numpy.ndarray (n_control,) int64
@@ -79,8 +79,8 @@ def depth_designs(
 ) -> Iterator[Design]:
     """Yield splits with the depths of the perturbations that differ most from the control.
 
-    As many shallow ones as fit are tested together, every split beginning with the next. Of the deep
-    ones the deepest is imitated, by thinning the cells that stand for the control.
+    As many shallow ones as fit are tested together, every split beginning with the next. Of the
+    deep ones the deepest is imitated, by thinning the cells that stand for the control.
     """
     order = np.argsort(cells.ratio, kind="stable")
     shallow = order[shifted[order] & (cells.ratio[order] < 1)]
@@ -145,5 +145,5 @@ def _design(
     for b in range(sizes.shape[1]):
         inside = np.flatnonzero(cells.batch == b)
         if len(inside):
-            labels[inside] = random_split(len(inside), sizes[:, b], rng)
+            labels[inside] = random_split(len(inside), sizes[:, b].tolist(), rng)
     return Design(kind, split, tuple(cells.names[k] for k in chosen), labels, kept)

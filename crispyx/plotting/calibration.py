@@ -129,6 +129,7 @@ def _draw_bins(ax: Axes, table: pd.DataFrame, colors: dict[str, str]) -> None:
         ax.scatter(place, share, color=color, s=22, zorder=3, label=plain_text(method))
     ax.axhline(0.05, color=LINE, linewidth=0.9, zorder=1)
     ax.set_xticks(np.arange(len(bins)), bins)
+    ax.set_xlim(-0.6, len(bins) - 0.4)
     ax.set_xlabel("mean count")
     ax.set_ylim(0, None)
 
@@ -138,11 +139,12 @@ def _draw_depth(ax: Axes, result: CalibrationResult, colors: dict[str, str]) -> 
     if len(effect):
         names = effect.drop_duplicates("perturbation").sort_values("ratio")["perturbation"]
         names = list(names)[:MOST_NAMES]
-        for method, color in colors.items():
+        apart = 0.6 / max(1, len(colors))
+        for k, (method, color) in enumerate(colors.items()):
             own = effect[effect["method"] == method].set_index("perturbation").loc[names]
-            place = np.arange(len(names))
+            place = np.arange(len(names)) + (k - (len(colors) - 1) / 2) * apart
             ax.hlines(place, own["low_05"], own["high_05"], color=color, linewidth=1.2)
-            ax.scatter(own["share_05"], place, color=color, s=22, zorder=3)
+            ax.scatter(own["share_05"], place, color=color, s=14, zorder=3)
         ratio = depth.set_index("perturbation")["ratio"]
         labels = [f"{plain_text(short_name(name))} ({ratio[name]:.2f})" for name in names]
         ax.set_yticks(np.arange(len(names)), labels, fontsize=8)

@@ -87,7 +87,9 @@ def test_a_command_takes_every_parameter_of_its_function(operation: Operation) -
         assert f"--{name.replace('_', '-')}" in option.opts
         assert option.required == (parameter.default is inspect.Parameter.empty)
         if parameter.default not in (None, True, False, inspect.Parameter.empty):
-            assert f"[default: {parameter.default}]" in str(option.help)
+            default = parameter.default
+            shown = ", ".join(default) if isinstance(default, tuple) else default
+            assert f"[default: {shown}]" in str(option.help)
         assert option.help
 
 

@@ -13,16 +13,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from crispyx.de.calibration_tables import BINS
+from validation.calibration.figures import draw
 from validation.calibration.methods import LOG_METHODS, NB_METHODS
-from validation.calibration.nulls import BINS, Shares, shares
+from validation.calibration.nulls import Shares, shares
 from validation.calibration.pools import Null, screens, simulated
 from validation.calibration.power import power
 from validation.calibration.targets import on_target
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-QUICK = (*LOG_METHODS, *(name for name in NB_METHODS if name != "permutation"))
+METHODS = (*LOG_METHODS, *NB_METHODS)
+WITHIN_BATCHES = (*LOG_METHODS, "permutation")  # beside the calibrated preset
 BY_BIN = ("calibrated", "LRT")
-FEW_CELLS = 3_000  # pools that the permutation test, which is slow, is run on
 NULLS = (Null(50), Null(300), Null(50, thin=0.3), Null(300, thin=0.3))
 CONFOUNDED = (Null(150, from_one_batch=0.8), Null(150, from_one_batch=0.8, stratified=True))
 
@@ -35,19 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--other-splits", type=int, default=8, help="for the other methods (8)")
     parser.add_argument("--screens", type=int, default=6, help="simulated for power (6)")
     options = parser.parse_args(arguments)
+    figures = draw(options.output.parent, options.other_splits)
     ours: list[Shares] = []
     others: list[Shares] = []
     for pool in (*screens(), simulated(3_000, 2_000, 1)):
         for null in (*NULLS, *(CONFOUNDED if pool.batches is not None else ())):
             ours += shares(pool, null, BY_BIN[: 1 + (not null.stratified)], options.splits)
-            rest = [] if null.stratified else [m for m in QUICK if m not in BY_BIN]
+            rest = WITHIN_BATCHES if null.stratified else [m for m in METHODS if m not in BY_BIN]
             others += shares(pool, null, rest, options.other_splits)
             print(
                 pool.name, null.name, [f"{s.method} {s.overall()}" for s in ours[-2:]], flush=True
             )
-        if pool.counts.shape[0] < FEW_CELLS:
-            others += shares(pool, Null(50), ["permutation"], options.other_splits)
     parts = [
+        *figures,
         "Shares of p below .05 / below .001, all genes.",
         _overall([*ours, *others]),
         "The calibrated preset by mean count of the gene; bold where the lower end of the 99 % "
@@ -56,17 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "The likelihood ratio, the same way.",
         _by_bin(s for s in ours if s.method == "LRT"),
         "Power at p below .001 for effects of one log2 unit (300 perturbed, 2,000 control cells).",
-        _power(
-            power((*LOG_METHODS, *(m for m in NB_METHODS if m != "permutation")), options.screens)
-        ),
+        _power(power(METHODS, options.screens)),
         "Rank of each perturbation's own target among all genes, and its p.",
         _rows(on_target(("Wilcoxon", "documented default", "pydeseq2", "calibrated"))),
     ]
     text = options.output.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    figures = "\n\n".join(parts)
+    filled = "\n\n".join(parts)
     options.output.write_text(
-        f"{before}{BEGIN}\n\n{figures}\n\n{END}{rest.split(END)[1]}", encoding="utf-8"
+        f"{before}{BEGIN}\n\n{filled}\n\n{END}{rest.split(END)[1]}", encoding="utf-8"
     )
     return 0
 

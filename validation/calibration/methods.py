@@ -9,10 +9,12 @@ from scipy import sparse
 
 from crispyx._io.genes import group_genes
 from crispyx._kernels.layout import CompressedBlock, Membership
+from crispyx._stats.batch_welch import batch_welch_tests
 from crispyx._stats.moments import comparison_arms
 from crispyx._stats.nb_likelihood import Counts, grouped_cells
 from crispyx._stats.rank_sum import rank_sum_tests
 from crispyx._stats.size_factors import scaled, size_factors
+from crispyx._stats.van_elteren import van_elteren_tests
 from crispyx._stats.welch import welch_tests
 from crispyx.de.nb_choices import PRESETS, Choices
 from crispyx.de.nb_stages import (
@@ -42,7 +44,7 @@ def pvalues(
 ) -> np.ndarray:
     """Return p (n_groups, n_genes); all negative binomial methods get one set of size factors."""
     if method in LOG_METHODS:
-        return _of_log_counts(counts, labels, method)
+        return _of_log_counts(counts, labels, batches, method)
     return nb_table(counts, labels, batches, NB_METHODS[method], depths(counts))["pvalue"]
 
 
@@ -91,11 +93,23 @@ def gene_block(counts: sparse.csr_array) -> CompressedBlock:
     return CompressedBlock(0, counts.shape[1], by_gene.data, indices, indptr)
 
 
-def _of_log_counts(counts: sparse.csr_array, labels: np.ndarray, method: str) -> np.ndarray:
+def _of_log_counts(
+    counts: sparse.csr_array, labels: np.ndarray, batches: np.ndarray | None, method: str
+) -> np.ndarray:
     logs = counts.copy()
     totals = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
     logs.data = np.log1p(logs.data / np.repeat(totals, np.diff(logs.indptr)) * 1e4)
-    membership = Membership.from_labels(labels, int(labels.max()) + 1)
+    n_groups = int(labels.max()) + 1
+    if batches is not None:
+        number = np.unique(batches, return_inverse=True)[1]
+        n_batches = int(number.max()) + 1
+        arms_of = Membership.from_labels(number * n_groups + labels, n_batches * n_groups)
+        block = group_genes(gene_block(logs), arms_of, N_THREADS)
+        parts = [block.part(b * n_groups, n_groups) for b in range(n_batches)]
+        if method == "Wilcoxon":
+            return van_elteren_tests(parts, True, "two-sided", "compiled", N_THREADS)[2]
+        return batch_welch_tests(parts, "two-sided", "compiled", N_THREADS)[2]
+    membership = Membership.from_labels(labels, n_groups)
     block = group_genes(gene_block(logs), membership, N_THREADS)
     if method == "Wilcoxon":
         return rank_sum_tests(block, True, "compiled", N_THREADS)[2]

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crispyx.de.calibration_tables import BINS, EDGES, binomial_interval
 from validation.calibration.methods import pvalues
 from validation.calibration.pools import Null, Pool, split
 
-EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, np.inf)
-BINS = ("< .01", ".01-.03", ".03-.1", ".1-.3", ".3-1", "> 1")
 LEVELS = (0.05, 0.001)
 ALLOWED = ((0.04, 0.06), (0.0005, 0.002))
 
@@ -47,20 +46,15 @@ class Shares:
         words = []
         for small, (_, high), digits in zip(self.small, ALLOWED, (3, 4), strict=True):
             text = short(small[place] / n, digits)
-            words.append(f"**{text}**" if lowest(int(small[place]), n) > high else text)
+            words.append(
+                f"**{text}**" if binomial_interval(int(small[place]), n)[0] > high else text
+            )
         return "/".join(words)
 
 
 def short(share: float, digits: int) -> str:
     """Return a share without its leading 0."""
     return f"{share:.{digits}f}".removeprefix("0") if share else "0"
-
-
-def lowest(hits: int, n: int) -> float:
-    """Return the lower end of the exact 99 % interval of a share."""
-    from scipy.stats import beta
-
-    return float(beta.ppf(0.005, hits, n - hits + 1)) if hits else 0.0
 
 
 def shares(pool: Pool, null: Null, methods: Iterable[str], n_splits: int) -> list[Shares]:

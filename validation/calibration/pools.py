@@ -12,6 +12,13 @@ from scipy import sparse
 
 from crispyx.de.null_splits import batch_weights, random_split, thinned
 
+FILES = {
+    "Papalexi": "papalexi_eccite_299genes",
+    "Schraivogel": "schraivogel_tapseq",
+    "Gasperini": "gasperini_highmoi",
+    "Norman": "norman2019_crispra_500hvg",
+    "10x brain": "tenx_brain_10k_1000genes",
+}
 MOST_CELLS = 4_000
 MOST_GROUPS = 10
 
@@ -49,15 +56,15 @@ def screens() -> Iterator[Pool]:
     import anndata
 
     folder = Path(os.environ.get("CRISPYX_DATA_DIR", "."))
-    rules: dict[str, tuple[str, Callable, str | None]] = {
-        "Papalexi": ("papalexi_eccite_299genes", _is("perturbation", "non-targeting"), "bio_rep"),
-        "Schraivogel": ("schraivogel_tapseq", _is("perturbation", "non-targeting"), None),
-        "Gasperini": ("gasperini_highmoi", _is("n_guides_umi5", 0), "batch"),
-        "Norman": ("norman2019_crispra_500hvg", lambda obs: np.ones(len(obs), bool), None),
-        "10x brain": ("tenx_brain_10k_1000genes", lambda obs: np.ones(len(obs), bool), None),
+    rules: dict[str, tuple[Callable, str | None]] = {
+        "Papalexi": (_is("perturbation", "non-targeting"), "bio_rep"),
+        "Schraivogel": (_is("perturbation", "non-targeting"), "batch"),
+        "Gasperini": (_is("n_guides_umi5", 0), "batch"),
+        "Norman": (lambda obs: np.ones(len(obs), bool), None),
+        "10x brain": (lambda obs: np.ones(len(obs), bool), None),
     }
-    for name, (file, chosen, batch) in rules.items():
-        path = folder / f"{file}.h5ad"
+    for name, (chosen, batch) in rules.items():
+        path = folder / f"{FILES[name]}.h5ad"
         if path.exists():
             data = anndata.read_h5ad(path)
             cells = np.random.default_rng(0).permutation(np.flatnonzero(chosen(data.obs)))

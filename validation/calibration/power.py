@@ -7,8 +7,8 @@ from scipy import sparse
 from scipy.special import erfc
 
 from crispyx._stats.score_test import score_tests
+from crispyx.de.calibration_tables import BINS, EDGES
 from validation.calibration.methods import grouped, pvalues
-from validation.calibration.nulls import BINS, EDGES
 from validation.calibration.pools import depth, drawn_counts, genes
 
 ORACLE = "oracle"

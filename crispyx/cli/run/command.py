@@ -45,6 +45,9 @@ min_dist = 0.5
 [de]                               # crispyx.de: wilcoxon, t-test or nb-glm
 method = "wilcoxon"
 
+[calibration]                      # crispyx.de.calibration; only where the section is there
+n_splits = 5
+
 [report]                           # crispyx.report.screen_report
 alpha = 0.05
 """
