@@ -221,6 +221,6 @@ CASES = (
     *(Case("normalize", data, _normalized) for data in ("simulated", "papalexi", "schraivogel")),
     *(Case("qc", data, _quality) for data in ("simulated", "papalexi", "norman")),
     *(Case("pca", data, _components) for data in ("simulated", "papalexi", "norman")),
-    *(Case("neighbors", data, _neighbors) for data in ("papalexi", "norman")),
+    Case("neighbors", "norman", _neighbors),
     *(Case("pseudobulk", data, _totals) for data in ("simulated", "papalexi")),
 )
