@@ -19,9 +19,16 @@ from crispyx.settings import Engine
 LOG_TARGET = 1e4
 
 
+def inverse_of(design: Any) -> reference.Inverse:
+    """Return the inverse that a design (n_cells, n_columns) needs, and which columns it tells."""
+    with one_blas_thread():
+        return reference.inverted((design.T @ design).toarray())
+
+
 def regression(
     blocks: Iterable[CompressedBlock],
     design: Any,
+    inverse: reference.Inverse,
     n_genes: int,
     library_sizes: np.ndarray | None,
     by_genes: bool,
@@ -37,6 +44,8 @@ def regression(
         The matrix, by cells or by genes.
     design : scipy.sparse.csr_matrix (n_cells, n_columns) float64
         Column 0 is 1 in the cells that take part; rows of others are empty.
+    inverse : Inverse
+        That of the design.
     n_genes : int
         Genes of the matrix.
     library_sizes : numpy.ndarray (n_cells,) or None
@@ -70,6 +79,5 @@ def regression(
     with one_blas_thread():
         if dense is not None:
             return reference.residual_effects(design.toarray()[used], dense[used])
-        gram = (design.T @ design).toarray()
         table = products.reshape(n_columns, n_genes)
-        return reference.solved(gram, table, squares[:n_genes], int(used.sum()))
+        return reference.solved(inverse, table, squares[:n_genes], int(used.sum()))
