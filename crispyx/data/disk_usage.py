@@ -61,6 +61,7 @@ USED = (
     "reference",
     "scanpy_format",
     "total_counts",
+    "unit",
 )
 FRAME = 110_000  # structure of an HDF5 file, and notes
 
@@ -230,7 +231,8 @@ def _copy_bytes(source: MatrixSource, name: str, arguments: Mapping[str, Any]) -
         itemsize, stays_dense = 4, False
     bound = name in SMALLER or (dense and not stays_dense)
     share = 1.0
-    if name == "subsample" and not {"n_obs", "fraction"}.isdisjoint(arguments):
+    drawn = "unit" not in arguments and not {"n_obs", "fraction"}.isdisjoint(arguments)
+    if name == "subsample" and drawn:
         share, bound = _drawn_share(source, arguments), False
     if name == "downsample_counts":
         n_stored = min(n_stored, _molecules(source, arguments))
