@@ -17,18 +17,15 @@ from crispyx._io.encode import create_array
 from crispyx._io.filters import load_filters
 from crispyx._io.joined import JoinedRows
 from crispyx._io.record import write_record
+from crispyx._io.segments import scratch_folder
 from crispyx._io.source import MatrixSource, open_matrix, open_source
 from crispyx._io.subset import nullable_strings
 from crispyx._io.writer import write_compressed, write_slots
 from crispyx._io.zarr_stores import is_group
 from crispyx._kernels.densify import densify
-from crispyx._run.budget import working_memory
-from crispyx.settings import settings
 
 if TYPE_CHECKING:
     import anndata
-
-BYTES_PER_TURNED = 10  # at most: value (8) and offset (2) of one non-zero
 
 
 @dataclass(frozen=True)
@@ -62,10 +59,7 @@ class Joined:
 
 def scratch_of(parts: Sequence[MatrixSource], output: Path) -> Path | None:
     """Return where CSC matrices are turned around; None where memory holds them."""
-    turned = [part.storage.n_stored for part in parts if part.layout == "csc"]
-    if BYTES_PER_TURNED * max(turned, default=0) <= working_memory() // 2:
-        return None
-    return settings.scratch_dir or output.parent
+    return scratch_folder(max(part.n_turned for part in parts), output.parent)
 
 
 def without_matrices(part: MatrixSource, *, pairwise: bool) -> anndata.AnnData:

@@ -12,11 +12,10 @@ import numpy as np
 
 from crispyx._io.annotations import as_labels
 from crispyx._io.compressed import joined
-from crispyx._io.segments import MAX_SEGMENT_MAJOR
+from crispyx._io.segments import MAX_SEGMENT_MAJOR, scratch_folder
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.labels import resolve_control_label
 from crispyx._kernels.layout import CompressedBlock
-from crispyx._run.budget import working_memory
 from crispyx._run.prefetch import prefetch
 from crispyx._run.progress import track
 from crispyx._run.threads import resolve_threads
@@ -24,13 +23,11 @@ from crispyx._run.workers import in_parallel
 from crispyx.data.arguments import whole
 from crispyx.data.reducer import CellBlock, Reducer, as_reducer
 from crispyx.errors import InputError, InputTypeError
-from crispyx.settings import settings
 
 if TYPE_CHECKING:
     import anndata
     import pandas as pd
 
-BYTES_PER_TURNED = 10  # at most: value (8) and offset (2) of one non-zero
 State = dict[Any, Any]  # of every group; its only key is None without groups
 
 
@@ -234,10 +231,7 @@ def _as_channels(channels: tuple[str, ...], results: State, genes: np.ndarray) -
 
 def _cut(source: MatrixSource, step: int) -> Iterator[CompressedBlock]:
     """Yield blocks of ``step`` cells each, but for the last."""
-    turned = BYTES_PER_TURNED * source.storage.n_stored if source.layout == "csc" else 0
-    scratch = None
-    if turned > working_memory() // 2:
-        scratch = settings.scratch_dir or (source.path.parent if source.path else None)
+    scratch = scratch_folder(source.n_turned, source.path.parent if source.path else None)
     held: list[CompressedBlock] = []
     for block in source.row_blocks(max_rows=step, scratch_dir=scratch):
         held.append(block)

@@ -85,10 +85,8 @@ def concat_h5ad(
         is left out unless asked for.
     raw : bool
         Join raw where all have it; its genes are joined as those of X.
-    force : bool
-        Write again, and replace what stands under the output's name.
-    resume : bool
-        Continue an interrupted run from its checkpoint.
+    force, resume : bool
+        As in :func:`crispyx.data.subsample`.
 
     Returns
     -------
@@ -139,9 +137,7 @@ def concat_h5ad(
         dense = all(part.layout == "dense" for part in parts)
         n_values = 0 if dense else rows.count()
         form = MatrixForm("dense" if dense else "csr", rows.shape, n_values, rows.dtype)
-        stored = rows.shape[0] * rows.shape[1] if dense else n_values
-        needed = stored * (rows.dtype.itemsize + (0 if dense else 4))
-        prepare_output(output, inputs, needed + sum(map(slot_bytes, parts)), store=True)
+        prepare_output(output, inputs, form.n_bytes + sum(map(slot_bytes, parts)), store=True)
         write_matrix_file(
             output,
             form,
