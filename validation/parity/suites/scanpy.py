@@ -19,7 +19,7 @@ N_NEIGHBORS = 15
 THRESHOLDS = {
     "simulated": (20, 60, 100),
     "papalexi": (60, 200, 500),
-    "norman": (60, 100, 50),
+    "norman": (10, 100, 50),
 }
 # scanpy's p-values have float32 moments behind them.
 COUNTED_RTOL = 1e-3
