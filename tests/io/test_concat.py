@@ -181,6 +181,16 @@ def test_cells_that_files_share_are_written_once_named_apart_or_refused(tmp_path
         np.testing.assert_array_equal(table.toarray() if sp.issparse(table) else table, expected)
 
 
+def test_a_file_whose_cells_are_all_in_others_adds_none(tmp_path) -> None:
+    values, labels = layouts.count_screen()
+    whole = layouts.in_memory(values, labels, sp.csr_matrix)
+    held = [whole[:20].copy(), whole, whole[40:].copy()]
+    options = {"shared_cells": "first", "keys": ["a", "b", "c"], "label": "lane"}
+    found = cx.pp.concat_h5ad(held, tmp_path / "o.h5ad", **options).to_memory()
+    np.testing.assert_array_equal(found.X.toarray(), values)
+    assert list(found.obs["lane"]) == ["a"] * 20 + ["b"] * 41
+
+
 def test_cells_of_one_name_that_differ_are_not_taken_for_the_same(tmp_path) -> None:
     values, labels = layouts.count_screen()
     held = [layouts.in_memory(matrix, labels, sp.csr_matrix) for matrix in (values, values.copy())]

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 import crispyx as cx
-from crispyx.errors import CrispyxWarning, InputError
+from crispyx.errors import CrispyxWarning, InputError, MemoryBudgetError
 
 COLUMN = layouts.COLUMN
 pytestmark = pytest.mark.filterwarnings("ignore:.*no label:crispyx.errors.CrispyxWarning")
@@ -152,6 +152,15 @@ def test_what_no_cell_can_tell_is_refused_before_the_matrix_is_read(tmp_path, mo
     monkeypatch.setattr(module, "_pass", lambda *_: pytest.fail("the matrix was read"))
     with pytest.raises(InputError, match="control_label"):
         tables(screen(), tmp_path / "a.h5ad", control_label="rest")
+
+
+def test_more_than_the_memory_holds_is_refused_before_the_matrix_is_read(
+    tmp_path, monkeypatch
+) -> None:
+    module = sys.modules["crispyx.de.residual_effects"]
+    monkeypatch.setattr(module, "_pass", lambda *_: pytest.fail("the matrix was read"))
+    with pytest.raises(MemoryBudgetError, match="a regression"):
+        tables(screen(), tmp_path / "a.h5ad", memory_limit_gb=0.001)
 
 
 def test_an_interrupted_run_leaves_nothing_and_is_begun_again(tmp_path, monkeypatch) -> None:
