@@ -5,7 +5,7 @@ Reference: ``reference.residual_effects``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from crispyx._run.threads import one_blas_thread
 from crispyx.settings import Engine
 
 LOG_TARGET = 1e4
+PIECE = 1 << 18  # values at a time: some 30 MB with two columns of the design in a cell
 
 
 def inverse_of(design: Any) -> reference.Inverse:
@@ -59,12 +60,11 @@ def regression(
     used = np.diff(design.indptr) > 0
     dense = np.zeros((n_cells, n_genes)) if engine == "reference" else None
     products, squares = np.zeros((2, n_columns * n_genes))
-    for block in blocks:
-        major = np.repeat(np.arange(block.start, block.stop), np.diff(block.ptr))
-        cell, gene = (block.minor, major) if by_genes else (major, block.minor)
+    for major, minor, values in _pieces(blocks):
+        cell, gene = (minor, major) if by_genes else (major, minor)
         inside = used[cell]
         cell, gene = cell[inside], gene[inside].astype(np.int64)
-        y = block.values[inside].astype(np.float64)
+        y = values[inside].astype(np.float64)
         if library_sizes is not None:
             y = np.log1p(y * LOG_TARGET / library_sizes[cell])
         if dense is not None:
@@ -81,3 +81,15 @@ def regression(
             return reference.residual_effects(design.toarray()[used], dense[used])
         table = products.reshape(n_columns, n_genes)
         return reference.solved(inverse, table, squares[:n_genes], int(used.sum()))
+
+
+def _pieces(
+    blocks: Iterable[CompressedBlock],
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield places and values of a matrix, so many at a time that their products are few."""
+    for block in blocks:
+        vectors = np.arange(block.start, block.stop)
+        for first in range(0, len(block.values), PIECE):
+            part = slice(first, min(first + PIECE, len(block.values)))
+            counts = np.diff(block.ptr.clip(part.start, part.stop))
+            yield np.repeat(vectors, counts), block.minor[part], block.values[part]

@@ -16,6 +16,7 @@ from crispyx._io.segments import MAX_SEGMENT_MAJOR, scratch_folder
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.labels import resolve_control_label
 from crispyx._kernels.layout import CompressedBlock
+from crispyx._run.budget import working_memory
 from crispyx._run.prefetch import prefetch
 from crispyx._run.progress import track
 from crispyx._run.threads import resolve_threads
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import anndata
     import pandas as pd
 
+BYTES_PER_VALUE = 12  # the value, up to 8 bytes, and its column
+COPIES = 4  # of the blocks worked on: those, the next ones, and what is made of them
 State = dict[Any, Any]  # of every group; its only key is None without groups
 
 
@@ -75,8 +78,8 @@ def batch_process(
         Cells of every block but the last, at most 65,536. It decides which sums are made first, and
         so the last bits of sums of fractions.
     n_jobs : int or None
-        Blocks worked on at a time; None takes ``crispyx.settings.n_threads``, else all cores. That
-        many blocks are in memory.
+        Blocks worked on at a time; None takes ``crispyx.settings.n_threads``, else all cores. Fewer
+        are where memory does not hold that many.
     show_progress : bool
         Progress on standard error, where that is a terminal.
 
@@ -150,11 +153,13 @@ def batch_process(
         if labels is not None and compare is not None:
             control = _control_among(labels, control_label, f"column {groupby!r} of {source.where}")
         n_blocks = -(-source.shape[0] // step)
+        per_block = BYTES_PER_VALUE * source.storage.n_stored * step / source.shape[0]
+        n_fitting = int(working_memory() / (COPIES * max(per_block, 1)))
         show = None if show_progress else False
         with closing(prefetch(_cut(source, step))) as blocks:
             cells = (_as_cells(block, obs, genes) for block in blocks)
             shown = track(cells, total=n_blocks, label="blocks", unit="block", show=show)
-            states = _reduced(work, shown, labels, n_threads)
+            states = _reduced(work, shown, labels, max(1, min(n_threads, n_fitting)))
     results = {
         label: work.finalize(state) if compare is None else compare(state, states[control])
         for label, state in states.items()
@@ -173,7 +178,7 @@ def _control_among(labels: np.ndarray, control_label: str | None, where: str) ->
 
 
 def _reduced(
-    work: Reducer, cells: Iterator[CellBlock], labels: np.ndarray | None, n_threads: int
+    work: Reducer, cells: Iterator[CellBlock], labels: np.ndarray | None, n_at_a_time: int
 ) -> State:
     """Return the states of all groups, in order of first appearance."""
     states: State = {}
@@ -181,8 +186,10 @@ def _reduced(
         for block in cells:
             states |= _moved_on(work, labels, states, block)
         return states
-    while batch := list(itertools.islice(cells, n_threads)):
-        for found in in_parallel(partial(_moved_on, work, labels, {}), batch, n_threads):
+    while batch := list(itertools.islice(cells, n_at_a_time)):
+        answers = in_parallel(partial(_moved_on, work, labels, {}), batch, n_at_a_time)
+        batch.clear()  # before the next are read
+        for found in answers:
             for label, state in found.items():
                 states[label] = work.merge(states[label], state) if label in states else state
     return states

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.memberships import PREFIX
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import MatrixSource, open_source
@@ -208,7 +209,7 @@ def _design(screen: Screen, beside: Covariates | None) -> Any:
 
 
 def _pass(source: MatrixSource, summary: Any, show: bool | None) -> Iterator[CompressedBlock]:
-    blocks = source.native_blocks(summary, max_major=MAX_SEGMENT_MAJOR)
+    blocks = source.native_blocks(summary, max_values=STREAM_VALUES, max_major=MAX_SEGMENT_MAJOR)
     with closing(prefetch(blocks)) as ahead:
         yield from track(ahead, total=None, label="residual effects", unit="block", show=show)
 

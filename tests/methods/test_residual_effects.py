@@ -45,6 +45,7 @@ def test_layouts_and_blocks_change_no_bit(tmp_path, form, monkeypatch) -> None:
     path = tmp_path / "screen.h5ad"
     screen(form).write_h5ad(path)
     monkeypatch.setattr(sys.modules["crispyx.de.residual_effects"], "MAX_SEGMENT_MAJOR", 7)
+    monkeypatch.setattr(sys.modules["crispyx._stats.residual_effects"], "PIECE", 11)
     layouts.assert_same_bits(tables(path, tmp_path / "b.h5ad"), expected)
 
 
