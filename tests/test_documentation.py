@@ -52,7 +52,7 @@ def test_functions_that_a_page_names_exist(page: Path) -> None:
 def test_commands_that_a_page_shows_exist(page: Path) -> None:
     blocks = re.findall(r"```.*?```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for line in "\n".join(blocks).splitlines():
-        shown = re.match(r"(?:\$ )?crispyx ([a-z]+)\b", line)
+        shown = re.match(r"(?:\$ )?crispyx ([a-z][a-z0-9-]*)", line)
         if shown:
             assert shown.group(1) in COMMANDS, line
 

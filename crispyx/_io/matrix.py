@@ -151,6 +151,11 @@ class MatrixSource:
             return tuple(path for part in self.parts for path in part.paths)
         return () if self.path is None else (self.path,)
 
+    @property
+    def n_turned(self) -> int:
+        """Values that a pass over the cells turns around first."""
+        return self.storage.n_stored if self.layout == "csc" else 0
+
     def identity(self) -> dict[str, Any]:
         """Return what identifies the input in fingerprints.
 

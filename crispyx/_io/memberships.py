@@ -41,7 +41,7 @@ def read_memberships(source: MatrixSource, element: str) -> tuple[Any, list[str]
     where = f"{element} of {source.path or source.where}"
     if table is None:
         raise MissingColumnError(
-            f"there is no {where}; cx.gd.add_to(..., several_guides='membership') writes one"
+            f"there is no {where}; cx.gd.add_to(..., membership={key!r}) writes one"
         )
     if hasattr(table, "columns"):
         names = [str(name) for name in table.columns]

@@ -107,6 +107,13 @@ class MatrixForm:
         return self.shape[1] if self.layout == "csc" else self.shape[0]
 
     @property
+    def n_bytes(self) -> int:
+        """Bytes on disk, at most."""
+        if self.layout == "dense":
+            return self.shape[0] * self.shape[1] * self.dtype.itemsize
+        return self.n_values * (self.dtype.itemsize + 4) + 8 * self.n_major
+
+    @property
     def pointer_type(self) -> np.dtype:
         """Type of the pointers: int32 where they and the indices fit, as anndata writes."""
         return np.dtype(np.int32 if max(self.n_values, *self.shape) < 2**31 else np.int64)

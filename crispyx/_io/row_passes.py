@@ -7,14 +7,13 @@ from contextlib import closing
 
 import numpy as np
 
-from crispyx._io.segments import SegmentStore
+from crispyx._io.segments import BYTES_PER_TURNED, SegmentStore
 from crispyx._io.source import MatrixSource
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.prefetch import prefetch
 from crispyx.settings import settings
 
 BYTES_PER_VALUE = 12  # the value, up to 8 bytes, and its column
-BYTES_PER_TURNED = 10
 
 
 class RowPasses:

@@ -21,9 +21,22 @@ import numpy as np
 
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock, Pieces
+from crispyx._run.budget import working_memory
+from crispyx.settings import settings
 
 MAX_SEGMENT_MAJOR = 1 << 16
+BYTES_PER_TURNED = 10  # at most: value (8) and offset (2) of one non-zero
 Kept = np.ndarray | tuple[int, int, np.dtype]
+
+
+def scratch_folder(n_values: int, folder: Path | None) -> Path | None:
+    """Return where so many values are turned around; None where memory holds them.
+
+    ``folder`` is taken where no scratch folder is set; None does it in memory then.
+    """
+    if BYTES_PER_TURNED * n_values <= working_memory() // 2:
+        return None
+    return settings.scratch_dir or folder
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,7 @@ def cut_slots(target: h5py.File, source: MatrixSource, subset: Subset) -> None:
 
 def bytes_of(source: MatrixSource, subset: Subset, form: MatrixForm) -> int:
     """Return about how many bytes the subset takes on disk."""
-    n_cells, n_genes = form.shape
-    per_value = form.dtype.itemsize + (0 if form.layout == "dense" else 4)
-    n_values = n_cells * n_genes if form.layout == "dense" else form.n_values
-    return n_values * per_value + slot_bytes(source) * n_cells // len(subset.cells)
+    return form.n_bytes + slot_bytes(source) * form.shape[0] // len(subset.cells)
 
 
 def slot_bytes(source: MatrixSource) -> int:

@@ -72,12 +72,7 @@ def write_rearranged(
         max_major=max_major,
     )
     form = MatrixForm(layout, source.shape, matrix.n_values, matrix.dtype)
-    if layout == "dense":
-        needed = source.storage.n_stored * matrix.dtype.itemsize
-    else:
-        needed = matrix.n_values * (matrix.dtype.itemsize + 4) + 8 * matrix.n_vectors
-    inputs = source.paths
-    prepare_output(output, inputs, needed + slot_bytes(source), store=True)
+    prepare_output(output, source.paths, form.n_bytes + slot_bytes(source), store=True)
 
     def blocks(first: int) -> Iterator[CompressedBlock]:
         vectors = matrix.blocks(first)

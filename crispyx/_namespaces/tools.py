@@ -151,11 +151,11 @@ class _ToolsNamespace:
 
         return estimate_disk_usage(operation, data, **kwargs)
 
-    def batch_process(self, data: Any, function: Any, merge: Any, **kwargs: Any) -> Any:
-        """Apply a function to blocks of cells. See :func:`crispyx.data.batch_process`."""
+    def batch_process(self, data: Any, reducer: Any, merge: Any = None, **kwargs: Any) -> Any:
+        """Compute something over blocks of cells. See :func:`crispyx.data.batch_process`."""
         from crispyx.data import batch_process
 
-        return batch_process(data, function, merge, **kwargs)
+        return batch_process(data, reducer, merge, **kwargs)
 
     def compute_overlap(self, sets_dict: Any, *, metric: str = "both") -> OverlapResult:
         """Count what every two of several named sets have in common.

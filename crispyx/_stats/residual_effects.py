@@ -5,7 +5,7 @@ Reference: ``reference.residual_effects``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,19 @@ from crispyx._run.threads import one_blas_thread
 from crispyx.settings import Engine
 
 LOG_TARGET = 1e4
+PIECE = 1 << 18  # values at a time: some 30 MB with two columns of the design in a cell
+
+
+def inverse_of(design: Any) -> reference.Inverse:
+    """Return the inverse that a design (n_cells, n_columns) needs, and which columns it tells."""
+    with one_blas_thread():
+        return reference.inverted((design.T @ design).toarray())
 
 
 def regression(
     blocks: Iterable[CompressedBlock],
     design: Any,
+    inverse: reference.Inverse,
     n_genes: int,
     library_sizes: np.ndarray | None,
     by_genes: bool,
@@ -37,6 +45,8 @@ def regression(
         The matrix, by cells or by genes.
     design : scipy.sparse.csr_matrix (n_cells, n_columns) float64
         Column 0 is 1 in the cells that take part; rows of others are empty.
+    inverse : Inverse
+        That of the design.
     n_genes : int
         Genes of the matrix.
     library_sizes : numpy.ndarray (n_cells,) or None
@@ -50,12 +60,11 @@ def regression(
     used = np.diff(design.indptr) > 0
     dense = np.zeros((n_cells, n_genes)) if engine == "reference" else None
     products, squares = np.zeros((2, n_columns * n_genes))
-    for block in blocks:
-        major = np.repeat(np.arange(block.start, block.stop), np.diff(block.ptr))
-        cell, gene = (block.minor, major) if by_genes else (major, block.minor)
+    for major, minor, values in _pieces(blocks):
+        cell, gene = (minor, major) if by_genes else (major, minor)
         inside = used[cell]
         cell, gene = cell[inside], gene[inside].astype(np.int64)
-        y = block.values[inside].astype(np.float64)
+        y = values[inside].astype(np.float64)
         if library_sizes is not None:
             y = np.log1p(y * LOG_TARGET / library_sizes[cell])
         if dense is not None:
@@ -70,6 +79,17 @@ def regression(
     with one_blas_thread():
         if dense is not None:
             return reference.residual_effects(design.toarray()[used], dense[used])
-        gram = (design.T @ design).toarray()
         table = products.reshape(n_columns, n_genes)
-        return reference.solved(gram, table, squares[:n_genes], int(used.sum()))
+        return reference.solved(inverse, table, squares[:n_genes], int(used.sum()))
+
+
+def _pieces(
+    blocks: Iterable[CompressedBlock],
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield places and values of a matrix, so many at a time that their products are few."""
+    for block in blocks:
+        vectors = np.arange(block.start, block.stop)
+        for first in range(0, len(block.values), PIECE):
+            part = slice(first, min(first + PIECE, len(block.values)))
+            counts = np.diff(block.ptr.clip(part.start, part.stop))
+            yield np.repeat(vectors, counts), block.minor[part], block.values[part]

@@ -47,6 +47,8 @@ class Operation:
         Texts of options, where the docstring's do not fit.
     writes_beside : bool
         The function writes no file unless told where: the command writes beside the input.
+    several : bool
+        The function takes a list of inputs.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Operation:
     without: Sequence[str] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
     writes_beside: bool = False
+    several: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Return the function."""
@@ -74,7 +77,8 @@ def command_of(operation: Operation) -> click.Command:
     """Return the command of an operation."""
     function = operation.load()
 
-    def run(source: str, quiet: bool, as_json: bool, **options: Any) -> None:
+    def run(source: Any, quiet: bool, as_json: bool, **options: Any) -> None:
+        source = list(source) if operation.several else source
         arguments = given(options)
         if operation.writes_beside and not {"output_dir", "output_path"} & set(arguments):
             arguments["output_dir"] = str(Path(source).parent)
@@ -96,7 +100,12 @@ def command_of(operation: Operation) -> click.Command:
     return click.Command(
         operation.name,
         params=[
-            click.Argument(["source"], metavar=operation.argument),
+            click.Argument(
+                ["source"],
+                metavar=operation.argument,
+                nargs=-1 if operation.several else 1,
+                required=True,
+            ),
             *made,
             *(executor_options() if "executor" in inspect.signature(function).parameters else []),
             *_running_options({option.name for option in made}),

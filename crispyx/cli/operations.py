@@ -253,6 +253,17 @@ DOWNSAMPLE = Operation(
     _matrix_line,
     shown={"counts_per_cell": "Molecules to keep of each cell."},
 )
+CONCAT = Operation(
+    "concat",
+    "crispyx.data",
+    "concat_h5ad",
+    "Write the cells of several FILEs, one after another, into one file.",
+    _written,
+    _matrix_line,
+    argument="FILE...",
+    shown={"keys": "Name of each file, in order; repeat it. The files' names unless given."},
+    several=True,
+)
 COMPRESS = Operation(
     "compress",
     "crispyx.data",
@@ -358,6 +369,15 @@ TESTS = (
         without=("size_factors",),
         shown={"covariates": "obs column to adjust for; may be repeated."},
     ),
+)
+RESIDUAL_EFFECTS = Operation(
+    "residual-effects",
+    "crispyx.de",
+    "residual_effects",
+    "Estimate the effect of every perturbation of FILE beside covariates and other guides.",
+    _profiles,
+    _profiles_line,
+    shown={"covariates": "obs column to adjust for; may be repeated."},
 )
 SHRINK = Operation(
     "shrink",

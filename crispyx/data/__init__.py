@@ -2,7 +2,7 @@
 
 from crispyx._io.paths import resolve_data_path, resolve_output_path
 from crispyx._jobs.labels import resolve_control_label
-from crispyx.data.batch_process import CellBlock, batch_process
+from crispyx.data.batch_process import batch_process
 from crispyx.data.chunk_sizes import (
     calculate_nb_glm_chunk_size,
     calculate_optimal_chunk_size,
@@ -30,6 +30,7 @@ from crispyx.data.matrix import get_matrix_storage_format, is_dense_storage, ite
 from crispyx.data.normalize import normalize_total_block, normalize_total_log1p
 from crispyx.data.ondisk import AnnData, load_obs, load_var, read_backed, read_h5ad_ondisk
 from crispyx.data.overlap import OverlapResult, compute_overlap
+from crispyx.data.reducer import CellBlock, Reducer
 from crispyx.data.sorting import (
     get_perturbation_slice,
     needs_sorting_for_nbglm,
@@ -50,6 +51,7 @@ __all__ = [
     "CellBlock",
     "DiskUsage",
     "OverlapResult",
+    "Reducer",
     "TenxCounts",
     "batch_process",
     "calculate_adaptive_qc_thresholds",

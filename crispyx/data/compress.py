@@ -37,7 +37,7 @@ def compress_h5ad(
     Parameters
     ----------
     source : path
-        The .h5ad file, left as it is.
+        The .h5ad file, left as it is. Zarr stores, whose chunks anndata compresses, are refused.
     output_path : path or None
         The copy; None takes ``{stem}_compressed.h5ad`` beside the file.
     compression : {"gzip", "lzf"}
@@ -60,7 +60,7 @@ def compress_h5ad(
     Raises
     ------
     InputError
-        No .h5ad file; unknown words; the copy differs.
+        No .h5ad file, such as a zarr store; unknown words; the copy differs.
     OutputExistsError
         Something else stands under the output's name.
     """

@@ -13,6 +13,7 @@ from crispyx._io.copies import fill_copy
 from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.paths import prepare_output
 from crispyx._io.placed import MatrixForm
+from crispyx._io.segments import scratch_folder
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._io.subset import slot_bytes
 from crispyx._jobs.checkpoint import Checkpoint
@@ -20,7 +21,6 @@ from crispyx._jobs.matrix_job import write_matrix_file
 from crispyx._jobs.outputs import can_reuse
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
-from crispyx._run.budget import working_memory
 from crispyx._run.fingerprint import fingerprint
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.downsample_counts import downsampled_values
@@ -28,8 +28,6 @@ from crispyx.data.arguments import PathLike, output_of, whole
 from crispyx.data.ondisk import AnnData
 from crispyx.errors import InputError
 from crispyx.settings import settings
-
-BYTES_PER_TURNED = 10  # at most: value (8) and offset (2) of one non-zero
 
 
 def downsample_counts(
@@ -71,10 +69,8 @@ def downsample_counts(
         Seed.
     output_path, output_dir, data_name
         Where the copy goes; ``crispyx_downsampled.h5ad`` beside the input unless given.
-    force : bool
-        Write again, and replace what stands under the output's name.
-    resume : bool
-        Continue an interrupted run from its checkpoint.
+    force, resume : bool
+        As in :func:`crispyx.data.subsample`.
 
     Returns
     -------
@@ -112,12 +108,11 @@ def downsample_counts(
             return _drawn(source, n_kept, seed, replace, first)
 
         n_values = sum(len(block.values) for block in blocks(0))
-        dtype = source.dtype.newbyteorder("=")
-        needed = n_values * (dtype.itemsize + 4) + 8 * source.shape[0] + slot_bytes(source)
-        prepare_output(output, source.paths, needed)
+        form = MatrixForm("csr", source.shape, n_values, source.dtype.newbyteorder("="))
+        prepare_output(output, source.paths, form.n_bytes + slot_bytes(source), store=True)
         write_matrix_file(
             output,
-            MatrixForm("csr", source.shape, n_values, dtype),
+            form,
             blocks,
             partial(fill_copy, source=source, uns={}, fingerprint=identity),
             Checkpoint(output, identity, max(1, n_values // STREAM_VALUES), None),
@@ -174,10 +169,7 @@ def _wanted(
 def _drawn(
     source: MatrixSource, n_kept: np.ndarray, seed: int, replace: bool, first: int
 ) -> Iterator[CompressedBlock]:
-    turned = BYTES_PER_TURNED * source.storage.n_stored if source.layout == "csc" else 0
-    scratch = None
-    if turned > working_memory() // 2:
-        scratch = settings.scratch_dir or (source.path.parent if source.path else None)
+    scratch = scratch_folder(source.n_turned, source.path.parent if source.path else None)
     n_threads = resolve_threads()
     for block in source.row_blocks(start=first, max_values=STREAM_VALUES, scratch_dir=scratch):
         wanted = n_kept[block.start : block.stop]

@@ -13,18 +13,14 @@ import numpy as np
 from crispyx._io.chunk_cache import ALL_VECTORS
 from crispyx._io.dense import DenseStorage
 from crispyx._io.matrix import READ_VALUES, MatrixSource
-from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
+from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore, scratch_folder
 from crispyx._io.source import open_source
 from crispyx._kernels.layout import CompressedBlock
-from crispyx._run.budget import working_memory
 from crispyx.data.arguments import whole
 from crispyx.errors import InputError
-from crispyx.settings import settings
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
-
-BYTES_PER_TURNED = 10  # at most: value (8) and offset (2) of one non-zero
 
 
 def get_matrix_storage_format(path: str | os.PathLike[str]) -> str:
@@ -117,9 +113,7 @@ def _compressed(source: MatrixSource, axis: int, step: int) -> Iterator[Compress
     if axis == (1 if source.layout == "csc" else 0):
         yield from source.storage.blocks(0, n_major, max_values=ALL_VECTORS, max_major=step)
         return
-    turned = BYTES_PER_TURNED * source.storage.n_stored
-    fits = turned <= working_memory() // 2
-    scratch = None if fits else settings.scratch_dir or Path(tempfile.gettempdir())
+    scratch = scratch_folder(source.storage.n_stored, Path(tempfile.gettempdir()))
     store = SegmentStore(source.shape[axis], scratch)
     try:
         for block in source.storage.blocks(

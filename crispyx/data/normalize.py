@@ -15,7 +15,7 @@ from crispyx._io.copies import fill_copy
 from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.paths import prepare_output
 from crispyx._io.placed import MatrixForm
-from crispyx._io.segments import MAX_SEGMENT_MAJOR
+from crispyx._io.segments import MAX_SEGMENT_MAJOR, scratch_folder
 from crispyx._io.source import MatrixSource, MatrixSummary, open_source
 from crispyx._io.subset import slot_bytes
 from crispyx._jobs.checkpoint import Checkpoint
@@ -23,7 +23,6 @@ from crispyx._jobs.matrix_job import write_matrix_file
 from crispyx._jobs.outputs import can_reuse
 from crispyx._kernels import compressed as kernel
 from crispyx._kernels.layout import CompressedBlock
-from crispyx._run.budget import working_memory
 from crispyx._run.fingerprint import fingerprint
 from crispyx._run.progress import track
 from crispyx._run.threads import resolve_threads
@@ -42,7 +41,6 @@ from crispyx.settings import Engine, settings
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-BYTES_PER_TURNED = 10  # at most: value (8) and offset (2) of one non-zero
 DENSE_VALUES = 4_000_000  # of a block that the reference engine sees: 32 MB
 BYTES_PER_OUTPUT = 8  # float32 value and int32 column
 SUFFIXES = {(True, True): "normalized_log1p", (True, False): "normalized", (False, True): "log1p"}
@@ -288,10 +286,7 @@ def _write(work: _Work, summary: MatrixSummary, n_values: int) -> None:
 def _scaled(work: _Work, summary: MatrixSummary, first: int) -> Iterator[CompressedBlock]:
     source = work.source
     counted = summary.complete
-    turned = BYTES_PER_TURNED * source.storage.n_stored if source.layout == "csc" else 0
-    scratch = None
-    if turned > working_memory() // 2:
-        scratch = settings.scratch_dir or work.output.parent
+    scratch = scratch_folder(source.n_turned, work.output.parent)
     n_threads = resolve_threads()
     for block in source.row_blocks(
         None if counted else summary,

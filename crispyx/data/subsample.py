@@ -28,6 +28,7 @@ def subsample(
     fraction: float | None = None,
     *,
     groupby: str | None = None,
+    unit: str | None = None,
     drop_insufficient: bool = False,
     random_state: int = 0,
     chunk_size: int | None = None,
@@ -54,8 +55,12 @@ def subsample(
     groupby : str or None
         obs column, such as that of perturbations; cells without a label are left out. None takes
         all cells as one group.
+    unit : str or None
+        obs column of what is drawn, each with all its cells of the group, such as guides or
+        samples: ``n_obs`` and ``fraction`` count these, and cells without one are left out. None
+        draws cells.
     drop_insufficient : bool
-        Leave out groups with fewer than ``n_obs`` cells, which else are kept whole.
+        Leave out groups with fewer than ``n_obs`` cells (units), which else are kept whole.
     random_state : int
         Seed.
     chunk_size : int or None
@@ -88,12 +93,24 @@ def subsample(
     seed = whole("random_state", random_state, 0)
     most = MAX_SEGMENT_MAJOR if chunk_size is None else whole("chunk_size", chunk_size, 1)
     with open_source(data) as source:
-        cells = _drawn(source, n_obs, fraction, groupby, drop_insufficient, seed)
+        members = _members(source, groupby, unit)
+        if groupby is None and n_obs is not None and n_obs > len(members[""]):
+            raise InputError(
+                f"n_obs is {n_obs} but {source.where} has {len(members[''])} "
+                f"{'cells' if unit is None else f'labels in obs column {unit!r}'}"
+            )
+        cells = _drawn(members, source.shape[0], n_obs, fraction, drop_insufficient, seed)
+        if not cells.any():
+            raise InputError(
+                f"no group of obs column {groupby!r} in {source.where} has {n_obs} "
+                f"{'cells' if unit is None else unit}; lower n_obs, or give drop_insufficient=False"
+            )
         output = output_of(source, "subsample", output_path, output_dir, data_name)
         parameters = {
             "n_obs": n_obs,
             "fraction": fraction,
             "groupby": groupby,
+            "unit": unit,
             "drop_insufficient": drop_insufficient,
             "random_state": seed,
         }
@@ -110,36 +127,36 @@ def subsample(
     return AnnData(output)
 
 
+def _members(
+    source: MatrixSource, groupby: str | None, unit: str | None
+) -> dict[str, dict[Any, list[int]]]:
+    """Return the cells of every unit of every group; without units each cell is one."""
+    n_cells = source.shape[0]
+    groups = [""] * n_cells if groupby is None else as_labels(source.obs.column(groupby))
+    units = range(n_cells) if unit is None else as_labels(source.obs.column(unit))
+    members: dict[str, dict[Any, list[int]]] = {"": {}} if groupby is None else {}
+    for cell, (group, name) in enumerate(zip(groups, units, strict=True)):
+        if group is not None and name is not None:
+            members.setdefault(group, {}).setdefault(name, []).append(cell)
+    return members
+
+
 def _drawn(
-    source: MatrixSource,
+    members: dict[str, dict[Any, list[int]]],
+    n_cells: int,
     n_obs: int | None,
     fraction: float | None,
-    groupby: str | None,
     drop_insufficient: bool,
     seed: int,
 ) -> np.ndarray:
     """Return which cells are drawn (n_cells,) bool."""
-    n_cells = source.shape[0]
-    labels = np.full(n_cells, "", dtype=object)
-    if groupby is not None:
-        labels = as_labels(source.obs.column(groupby))
-    elif n_obs is not None and n_obs > n_cells:
-        raise InputError(f"n_obs is {n_obs} but {source.where} has {n_cells} cells")
-    members: dict[str, list[int]] = {}
-    for cell, label in enumerate(labels):
-        if label is not None:
-            members.setdefault(label, []).append(cell)
     drawn = np.zeros(n_cells, dtype=bool)
-    for label, cells in members.items():
+    for label, units in members.items():
+        cells = list(units.values())
         wanted = n_obs or max(1, math.floor(len(cells) * (fraction or 0) + 0.5))
         if wanted > len(cells) and drop_insufficient:
             continue
         rng = np.random.default_rng([seed, zlib.crc32(label.encode())])
-        chosen = rng.permutation(len(cells))[:wanted]
-        drawn[np.array(cells)[chosen]] = True
-    if not drawn.any():
-        raise InputError(
-            f"no group of obs column {groupby!r} in {source.where} has {n_obs} cells; lower n_obs, "
-            "or give drop_insufficient=False"
-        )
+        for chosen in rng.permutation(len(cells))[:wanted]:
+            drawn[cells[chosen]] = True
     return drawn

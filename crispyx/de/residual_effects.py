@@ -5,10 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from crispyx._io.matrix import STREAM_VALUES
+from crispyx._io.memberships import PREFIX
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.covariates import Covariates, read_covariates
@@ -20,7 +23,7 @@ from crispyx._run.fingerprint import fingerprint
 from crispyx._run.prefetch import prefetch
 from crispyx._run.progress import track
 from crispyx._stats.multiple_testing import adjust_rows
-from crispyx._stats.residual_effects import regression
+from crispyx._stats.residual_effects import inverse_of, regression
 from crispyx.data import AnnData
 from crispyx.data.arguments import PathLike, output_of
 from crispyx.errors import CrispyxWarning, InputError
@@ -56,7 +59,8 @@ def residual_effects(
     where y is ln(1 + counts per 10,000), or the values as they are where these are no counts. In a
     screen whose cells carry several guides (``perturbation_column="obsm/NAME"``) an effect is that
     of one perturbation with the others held fixed; otherwise it is the difference from the control
-    beside the covariates. The matrix is passed over twice.
+    beside the covariates. The matrix is passed over twice, and the result appears when it is
+    complete: an interrupted run leaves nothing and is begun again.
 
     Parameters
     ----------
@@ -66,8 +70,12 @@ def residual_effects(
         obs column of labels, or ``"obsm/NAME"`` for cells with several.
     covariates : iterable of str
         obs columns: text and booleans are categories, all else numbers.
-    control_label, gene_name_column, perturbations, layer, memory_limit_gb
-        As in :func:`crispyx.de.t_test`.
+    perturbations : iterable of str or None
+        Perturbations of the result, in this order; None takes all. Where cells carry one each, the
+        cells of others are left out; where they carry several, all are fitted all the same.
+    control_label, gene_name_column, layer, memory_limit_gb
+        As in :func:`crispyx.de.t_test`; ``"rest"`` for screens whose cells carry several and some
+        none.
     output_dir, data_name, output_path
         Where the result goes; ``crispyx_residual_effects.h5ad`` beside the input unless given.
     verbose : bool
@@ -81,13 +89,15 @@ def residual_effects(
         Perturbations x genes, all float64. X: effects (natural log); layers ``standard_error``,
         ``z_score`` (effect over standard error), ``pvalue`` (Student's t, two-sided),
         ``pvalue_adj`` (Benjamini-Hochberg, each perturbation by itself). NaN for a perturbation
-        that covariates or others determine, with a warning. ``uns["residual_effects"]``:
-        covariates, control, degrees of freedom.
+        that covariates or others determine, with a warning; a gene without a residual has effects
+        but no test. ``uns["residual_effects"]``: covariates, control, cells, degrees of freedom,
+        scale.
 
     Raises
     ------
     InputError, MissingColumnError, MemoryBudgetError, OutputExistsError
-        No control; a covariate that says what others say; too many perturbations for the memory.
+        No control; a covariate that says what others say; no perturbation that can be told from
+        all else; too many for the memory.
 
     Notes
     -----
@@ -95,56 +105,83 @@ def residual_effects(
     """
     columns = [covariates] if isinstance(covariates, str) else list(covariates)
     with open_source(data, layer) as source:
-        screen = resolve_screen(
-            source,
-            perturbation_column=perturbation_column,
-            control_label=control_label,
-            gene_name_column=gene_name_column,
-            perturbations=perturbations,
+        screen, fitted = _screens(
+            source, perturbation_column, control_label, gene_name_column, perturbations
         )
-        used = screen.membership.used_cells
+        used = fitted.membership.used_cells
         beside = read_covariates(source, columns, perturbation_column, used)
         output = output_of(source, "residual_effects", output_path, output_dir, data_name)
         parameters = {
             "covariates": columns,
             "layer": layer,
-            "labels": screen.checksum,
+            "labels": [screen.checksum, fitted.checksum],
             "engine": settings.engine,
         }
         identity = fingerprint("residual_effects", source.identity(), parameters)
         if can_reuse(output, identity, force=force):
             return AnnData(output)
-        design = _design(screen, beside)
-        n_places = design.shape[1] * source.shape[1]
-        require(60 * n_places, working_memory(memory_limit_gb), f"{source.where}: a regression")
-        if n_places > MOST_PLACES:
+        design = _design(fitted, beside)
+        n_columns, n_genes = design.shape[1], source.shape[1]
+        needed = 60 * n_columns * n_genes + 40 * n_columns**2
+        require(needed, working_memory(memory_limit_gb), f"{source.where}: a regression")
+        if n_columns * n_genes > MOST_PLACES:
             raise InputError(
-                f"{len(screen.groups)} perturbations are too many; give perturbations="
+                f"{len(fitted.groups)} perturbations of {n_genes} genes are too many at a time; "
+                "give fewer genes, or perturbations= where cells carry one"
             )
+        inverse = inverse_of(design)
+        rows = 1 + np.array([fitted.groups.index(group) for group in screen.groups])
+        _require_determined(screen, inverse.determined[rows], source)
         show = True if verbose else None
         summary = source.empty_summary()
         for _ in _pass(source, summary, show):
             pass
+        counts = summary.looks_like_counts
         found = regression(
             _pass(source, None, show),
             design,
-            source.shape[1],
-            summary.library_sizes if summary.looks_like_counts else None,
+            inverse,
+            n_genes,
+            summary.library_sizes if counts else None,
             source.layout == "csc",
             settings.engine,
         )
-        rows = slice(1, 1 + len(screen.groups))
-        tables = _tables(
-            found.coefficients[rows], found.standard_errors[rows], found.degrees_of_freedom
-        )
-        _warn_about_undetermined(screen, tables["X"])
+        freedom = found.degrees_of_freedom
+        tables = _tables(found.coefficients[rows], found.standard_errors[rows], freedom)
         notes = {
             "covariates": np.array(columns, dtype=object),
             "control_label": screen.control_label,
-            "degrees_of_freedom": found.degrees_of_freedom,
+            "n_cells": int(np.count_nonzero(np.diff(design.indptr))),
+            "degrees_of_freedom": freedom,
+            "scale": "ln(1 + counts per 10,000)" if counts else "as given",
         }
         _write(output, screen, tables, {"residual_effects": notes}, identity)
     return AnnData(output)
+
+
+def _screens(
+    source: MatrixSource,
+    column: str,
+    control_label: str | None,
+    gene_name_column: str | None,
+    perturbations: Iterable[str] | None,
+) -> tuple[Screen, Screen]:
+    """Return the screen that is asked for, and the one to fit.
+
+    Where cells carry several perturbations all are fitted: others than those asked for would
+    otherwise be part of their effects.
+    """
+    resolved = partial(
+        resolve_screen,
+        source,
+        perturbation_column=column,
+        control_label=control_label,
+        gene_name_column=gene_name_column,
+    )
+    asked = resolved(perturbations=perturbations)
+    if perturbations is None or not column.startswith(PREFIX):
+        return asked, asked
+    return asked, resolved()
 
 
 def _design(screen: Screen, beside: Covariates | None) -> Any:
@@ -172,7 +209,7 @@ def _design(screen: Screen, beside: Covariates | None) -> Any:
 
 
 def _pass(source: MatrixSource, summary: Any, show: bool | None) -> Iterator[CompressedBlock]:
-    blocks = source.native_blocks(summary, max_major=MAX_SEGMENT_MAJOR)
+    blocks = source.native_blocks(summary, max_values=STREAM_VALUES, max_major=MAX_SEGMENT_MAJOR)
     with closing(prefetch(blocks)) as ahead:
         yield from track(ahead, total=None, label="residual effects", unit="block", show=show)
 
@@ -188,12 +225,19 @@ def _tables(effects: np.ndarray, errors: np.ndarray, freedom: int) -> dict[str, 
     return dict(zip(TABLES, values, strict=True))
 
 
-def _warn_about_undetermined(screen: Screen, effects: np.ndarray) -> None:
-    lost = np.flatnonzero(np.isnan(effects).all(axis=1))
-    if lost.size:
+def _require_determined(screen: Screen, determined: np.ndarray, source: MatrixSource) -> None:
+    """Warn of perturbations that have no effect of their own; raise where none has."""
+    lost = [group for group, told in zip(screen.groups, determined, strict=True) if not told]
+    if len(lost) == len(screen.groups):
+        raise InputError(
+            f"no perturbation of {screen.perturbation_column!r} in {source.where} can be told from "
+            "covariates, other perturbations and the mean of all cells: take covariates away, or "
+            "give a control_label that cells carry"
+        )
+    if lost:
         warnings.warn(
-            f"{lost.size} perturbations cannot be told from covariates or other perturbations and "
-            f"have no effect (first: {screen.groups[lost[0]]!r})",
+            f"{len(lost)} perturbations cannot be told from covariates or other perturbations and "
+            f"have no effect (first: {lost[0]!r})",
             CrispyxWarning,
             stacklevel=3,
         )

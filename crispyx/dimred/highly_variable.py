@@ -34,6 +34,7 @@ from crispyx.settings import settings
 if TYPE_CHECKING:
     import pandas as pd
 
+OTHER_NAMES = {"mean_dispersion": "seurat"}
 LARGEST_TABLE = 2**31 - 1  # places of batches x genes
 
 
@@ -70,8 +71,9 @@ def highly_variable_genes(
         ``inplace=False`` anything that can be read: zarr stores, 10x files, lists of files.
     n_top_genes : int or None
         Number of genes; None, not for ``seurat_v3``, takes all within the four bounds.
-    flavor : {"seurat_v3", "seurat", "cell_ranger"}
-        How genes are compared, see ``docs/methods/highly_variable_genes.md``.
+    flavor : {"seurat_v3", "seurat", "cell_ranger", "mean_dispersion"}
+        How genes are compared, see ``docs/methods/highly_variable_genes.md``; ``mean_dispersion``
+        is another name of ``seurat``.
     cells : {"control", "all"}
         Cells to look at.
     perturbation_column : str or None
@@ -115,6 +117,7 @@ def highly_variable_genes(
     Reference: ``reference.highly_variable_genes``, with the sources. Agrees with
     ``scanpy.pp.highly_variable_genes`` on the same cells.
     """
+    flavor = OTHER_NAMES.get(flavor, flavor)
     _check(flavor, cells, n_top_genes, span, n_bins)
     bounds = (float(min_mean), float(max_mean), float(min_disp), float(max_disp))
     target = resolve_target(data) if inplace or copy else None

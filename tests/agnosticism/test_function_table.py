@@ -178,6 +178,46 @@ def kept_perturbations() -> np.ndarray:
     return np.isin(labels, ["control", *(k for k in ("KLF1", "MYC") if sum(labels == k) >= 12)])
 
 
+def drawn() -> anndata.AnnData:
+    with tempfile.TemporaryDirectory() as folder:
+        few = cx.pp.subsample(screen(), 5, groupby=COLUMN, output_path=Path(folder) / "o.h5ad")
+        return screen()[few.obs_names].copy()
+
+
+def thinned(given: Any, folder: Path) -> dict[str, np.ndarray]:
+    output = folder / "o.h5ad"
+    return slots(cx.pp.downsample_counts(given, quantile=0.3, output_path=output).to_memory())
+
+
+def in_memory_thinned() -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder:
+        return thinned(screen(), Path(folder))
+
+
+def doubled(path: Path, folder: Path) -> dict[str, np.ndarray]:
+    output, names = folder / "o.h5ad", ["a", "b"]
+    made = cx.pp.concat_h5ad([path, path], output, keys=names, pairwise=True)
+    return slots(made.to_memory())
+
+
+def in_memory_doubled() -> dict[str, np.ndarray]:
+    parts = [screen(), screen()]
+    for adata, key in zip(parts, "ab", strict=True):
+        adata.obs_names = [f"{key}:{name}" for name in adata.obs_names]
+    return slots(anndata.concat(parts, merge="same", uns_merge="same", pairwise=True))
+
+
+def block_sums(block: cx.data.CellBlock) -> np.ndarray:
+    return np.asarray(block.X.sum(axis=0, dtype=float)).ravel()
+
+
+def variable_genes(given: Any) -> dict[str, np.ndarray]:
+    table = cx.pp.highly_variable_genes(
+        given, n_top_genes=4, perturbation_column=COLUMN, inplace=False
+    )
+    return {name: table[name].to_numpy() for name in ("highly_variable", "variances_norm")}
+
+
 EVERY_GENE = {"min_pct_both": 0.0, "min_mean_ctrl": 0.0, "min_mean_pert": 0.0}
 BY = {"perturbation_column": COLUMN, "control_label": "control"}
 ROUNDED = 2e-6  # to float32, there or here
@@ -222,6 +262,26 @@ FUNCTIONS = {
         lambda p, d: slots(cx.pp.normalize_total_log1p(p, d / "o.h5ad", verbose=False).to_memory()),
         lambda: slots(logged()),
         ROUNDED,
+    ),
+    "subsample": Row(
+        lambda p, d: slots(
+            cx.pp.subsample(p, 5, groupby=COLUMN, output_path=d / "o.h5ad").to_memory()
+        ),
+        lambda: slots(drawn()),
+    ),
+    "downsample_counts": Row(thinned, in_memory_thinned),
+    "concat_h5ad": Row(doubled, in_memory_doubled),
+    "highly_variable_genes": Row(
+        lambda p, d: variable_genes(p), lambda: variable_genes(screen()), 1e-12
+    ),
+    "batch_process": Row(
+        lambda p, d: {"sums": cx.tl.batch_process(p, block_sums, np.add, chunk_size=7)},
+        lambda: {"sums": screen().X.sum(axis=0)},
+    ),
+    "residual_effects": Row(
+        lambda p, d: rows_of(cx.tl.residual_effects(p, output_dir=d, **BY).to_memory()),
+        lambda: differences(means(normalized())),
+        1e-10,
     ),
     "sort_by_perturbation": Row(ordered, lambda: slots(sorted_screen())),
     "iter_matrix_chunks by cells": Row(lambda p, d: chunks_of(p, 0), lambda: {"X": screen().X}),

@@ -30,6 +30,10 @@ def masks(path):
 
     n_cells, n_genes = len(cx.load_obs(path)), len(cx.load_var(path))
     return {"cell_mask": np.arange(n_cells) % 3 > 0, "gene_mask": np.arange(n_genes) % 2 > 0}
+
+
+def few(path):
+    return sorted(set(cx.load_obs(path)["perturbation"].dropna()) - {control})[:30]
 """
 # The peak of getrusage would be that of the process that started this one, if larger.
 PEAK = """
@@ -46,6 +50,13 @@ OPERATIONS = {
     "to columns": "cx.data.convert_to_csc(source, output_path=output, verbose=False)",
     "sort": "cx.data.sort_by_perturbation(source, 'perturbation', control, output_path=output)",
     "subset": "cx.data.write_filtered_subset(source, **masks(source), output_path=output)",
+    "cells drawn": "cx.pp.subsample(source, fraction=0.5, output_path=output)",
+    "molecules drawn": "cx.pp.downsample_counts(source, quantile=0.5, output_path=output)",
+    "join": "cx.pp.concat_h5ad([source, source], output, keys=['a', 'b'])",
+    "residual effects": "cx.tl.residual_effects(source, perturbations=few(source),"
+    " output_path=output, **labels)",
+    "blocks": "cx.tl.batch_process(source, lambda block: block.X.sum(axis=0), lambda a, b: a + b)",
+    "variable genes": "cx.pp.highly_variable_genes(source, inplace=False, **labels)",
     "sums": "cx.pb.aggregate(source, groupby='perturbation', method='sum', output_path=output)",
     "average log": "cx.pb.average_log_expression(source, output_path=output, **labels)",
     "pseudobulk": "cx.pb.pseudobulk(source, output_path=output, **labels)",
@@ -57,7 +68,15 @@ OPERATIONS = {
     "columns": "sum(chunk.nnz for _, chunk in cx.data.iter_matrix_chunks(source, axis=1, **kept))",
     "to a zarr store": "cx.normalize_total_log1p(source, output + '.zarr', verbose=False)",
 }
-WRITE_NOTHING = ("cells", "genes", "rows", "columns", "to a zarr store")
+WRITE_NOTHING = (
+    "blocks",
+    "variable genes",
+    "cells",
+    "genes",
+    "rows",
+    "columns",
+    "to a zarr store",
+)
 SOON = ("sums", "genes", "subset")
 
 

@@ -167,6 +167,45 @@ def _sort(inputs: Path, output: Path, resume: bool) -> None:
     cx.data.sort_by_perturbation(inputs / "csr.h5ad", GROUP, output_path=output, resume=resume)
 
 
+def _concat(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+    from crispyx._io import joined
+
+    joined.STREAM_VALUES = 400
+    paths = [inputs / "csr.h5ad", inputs / "csc.h5ad"]
+    cx.pp.concat_h5ad(paths, output, resume=resume)
+
+
+def _subsample(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    source = inputs / "csr.h5ad"
+    cx.pp.subsample(source, 20, groupby=GROUP, chunk_size=60, output_path=output, resume=resume)
+
+
+def _downsample(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+    from crispyx.data import downsample
+
+    downsample.STREAM_VALUES = 400
+    source = inputs / "csr.h5ad"
+    cx.pp.downsample_counts(source, counts_per_cell=20, output_path=output, resume=resume)
+
+
+def _compress(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    cx.data.compress_h5ad(inputs / "csr.h5ad", output)
+
+
+def _residual_effects(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    cx.tl.residual_effects(
+        inputs / "csr.h5ad", perturbation_column=GROUP, covariates=["batch"], output_path=output
+    )
+
+
 def _aggregate(inputs: Path, output: Path, resume: bool) -> None:
     import crispyx as cx
 
@@ -243,6 +282,11 @@ OPERATIONS: dict[str, Operation] = {
     "convert to CSC": Operation(_to_csc),
     "convert to CSR": Operation(_to_csr, "csc.h5ad"),
     "sort": Operation(_sort),
+    "concatenate": Operation(_concat),
+    "subsample": Operation(_subsample),
+    "downsample": Operation(_downsample),
+    "compress": Operation(_compress, resumes=False),
+    "residual effects": Operation(_residual_effects, resumes=False),
     "aggregate": Operation(_aggregate),
     "average log expression": Operation(_effects, "csc.h5ad"),
     "pca of a copy": Operation(_components_of_copy, resumes=False, beside=("csr.h5ad",)),

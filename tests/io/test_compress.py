@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import anndata
 import h5py
 import layouts
@@ -77,3 +79,15 @@ def test_wrong_words_are_refused(tmp_path, options) -> None:
     rich(path)
     with pytest.raises(InputError):
         cx.data.compress_h5ad(path, **options)
+
+
+def test_stores_are_refused_with_the_way_out(tmp_path) -> None:
+    pytest.importorskip("zarr")
+    store = tmp_path / "screen.zarr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of formats to come
+        rich(tmp_path / "wide.h5ad").write_zarr(store)
+    with pytest.raises(InputError, match=r"is a zarr store; .*convert_to_csc"):
+        cx.data.compress_h5ad(store)
+    file = cx.data.convert_to_csc(store, output_path=tmp_path / "o.h5ad", verbose=False)
+    assert cx.data.compress_h5ad(file.path).path.name == "o_compressed.h5ad"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import anndata
 import layouts
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import slots
 
 import crispyx as cx
 from crispyx._io import joined
-from crispyx.errors import InputError
+from crispyx.errors import CrispyxWarning, InputError
 
 FORMS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.asarray}
 
@@ -26,6 +29,12 @@ def part(seed: int, n_genes: int, form: str, dtype: str) -> anndata.AnnData:
     adata.layers["twice"] = FORMS[form](2 * values[:, order])
     adata.layers[f"only {seed}"] = values[:, order]
     adata.obsm["X_pca"] = values[:, :3]
+    links = sp.random(len(values), len(values), 0.1, format="csr", random_state=seed)
+    adata.obsp["links"] = links
+    adata.varp["pairs"] = np.ones((n_genes, n_genes))
+    more = np.hstack([values, values[:, :2]])
+    adata.raw = layouts.in_memory(more, labels, FORMS[form])
+    adata.raw.varm["loadings"] = np.arange(1.0 * more.shape[1]).reshape(-1, 1)
     adata.uns["same"] = "everywhere"
     adata.uns["differs"] = seed
     return adata
@@ -42,8 +51,9 @@ def parts(request, tmp_path, monkeypatch) -> tuple[list, list]:
     return held, paths
 
 
-@pytest.mark.parametrize("join", ["inner", "outer"])
-def test_joined_file_is_what_anndata_makes_of_the_parts(parts, tmp_path, join) -> None:
+@pytest.mark.filterwarnings("ignore:Only some AnnData:UserWarning")
+@pytest.mark.parametrize(("join", "pairwise"), [("inner", False), ("outer", True)])
+def test_joined_file_is_what_anndata_makes_of_the_parts(parts, tmp_path, join, pairwise) -> None:
     held, paths = parts
     expected = anndata.concat(
         held,
@@ -53,8 +63,10 @@ def test_joined_file_is_what_anndata_makes_of_the_parts(parts, tmp_path, join) -
         merge="same",
         uns_merge="same",
         fill_value=0,
+        pairwise=pairwise,
     )
-    found = cx.pp.concat_h5ad(paths, tmp_path / "all.h5ad", join=join).to_memory()
+    output = tmp_path / "all.h5ad"
+    found = cx.pp.concat_h5ad(paths, output, join=join, pairwise=pairwise).to_memory()
     pd.testing.assert_frame_equal(found.obs, expected.obs, check_categorical=False)
     pd.testing.assert_frame_equal(found.var, expected.var, check_dtype=False)
     for name in ("X", "twice"):
@@ -66,6 +78,21 @@ def test_joined_file_is_what_anndata_makes_of_the_parts(parts, tmp_path, join) -
     np.testing.assert_array_equal(found.obsm["X_pca"], expected.obsm["X_pca"])
     assert found.uns["same"] == "everywhere"
     assert "differs" not in found.uns
+    assert set(found.obsp) == set(expected.obsp) == ({"links"} if pairwise else set())
+    for name, table in expected.obsp.items():
+        np.testing.assert_array_equal(found.obsp[name].toarray(), table.toarray())
+    assert set(found.varp) == set(expected.varp)
+    raws = (m.toarray() if sp.issparse(m) else m for m in (found.raw.X, expected.raw.X))
+    np.testing.assert_array_equal(*raws)
+    # Of var and varm of raw, anndata keeps nothing; here what is the same, as of var and varm.
+    raws = [adata.raw.to_adata() for adata in held]
+    for adata, raw in zip(held, raws, strict=True):
+        raw.varm.update(adata.raw.varm)
+    merged = anndata.concat(raws, join=join, merge="same")
+    pd.testing.assert_frame_equal(found.raw.var, merged.var)
+    assert set(found.raw.varm) == set(merged.varm)
+    for name, table in merged.varm.items():
+        np.testing.assert_array_equal(found.raw.varm[name], table)
 
 
 def test_repeated_names_get_that_of_their_file_or_the_suffix_asked_for(tmp_path) -> None:
@@ -112,3 +139,77 @@ def test_parts_that_cannot_be_joined_are_refused(tmp_path) -> None:
         with pytest.raises(InputError):
             cx.pp.concat_h5ad(given, tmp_path / "all.h5ad", **options)
     assert not (tmp_path / "all.h5ad").exists()
+
+
+def test_raw_is_left_out_where_one_lacks_it_or_it_is_not_wanted(tmp_path) -> None:
+    held = [part(0, 13, "csr", "f4"), part(1, 13, "csr", "f4")]
+    assert cx.pp.concat_h5ad(held, tmp_path / "no.h5ad", raw=False).to_memory().raw is None
+    assert cx.pp.concat_h5ad(held, tmp_path / "yes.h5ad").to_memory().raw is not None
+    held[1].raw = None
+    with pytest.warns(CrispyxWarning, match="only some"):
+        found = cx.pp.concat_h5ad(held, tmp_path / "some.h5ad")
+    assert found.to_memory().raw is None
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "dense"])
+def test_cells_that_files_share_are_written_once_named_apart_or_refused(tmp_path, form) -> None:
+    values, labels = layouts.count_screen()
+    whole = layouts.in_memory(values, labels, FORMS[form])
+    whole.layers["twice"] = FORMS[form](2 * values)
+    whole.raw = whole.copy()
+    first, second = whole[:40].copy(), whole[[*range(30, 61, 2), 5, 3]].copy()
+    second = second[:, ::-1].copy()
+    second.var_names = [*second.var_names[:-1], "a gene of its own"]
+    paths = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
+    for adata, path in zip((first, second), paths, strict=True):
+        adata.write_h5ad(path)
+    with pytest.raises(InputError, match=r"'cell30' of .*b.h5ad.* is in .*a.h5ad"):
+        cx.pp.concat_h5ad(paths, tmp_path / "o.h5ad", shared_cells="refuse")
+    named = cx.pp.concat_h5ad(paths, tmp_path / "named.h5ad")
+    assert named.shape[0] == 58
+    found = cx.pp.concat_h5ad(paths, tmp_path / "o.h5ad", shared_cells="first").to_memory()
+    once = [*range(40), *range(40, 61, 2)]
+    assert list(found.obs_names) == [f"cell{i}" for i in once]
+    assert list(found.obs["file"]) == ["a"] * 40 + ["b"] * 11
+    genes = whole.var_names.get_indexer(found.var_names)
+    assert len(genes) == values.shape[1] - 1
+    for table, expected in (
+        (found.X, values[np.ix_(once, genes)]),
+        (found.layers["twice"], 2 * values[np.ix_(once, genes)]),
+        (found.raw.X, values[once]),
+    ):
+        np.testing.assert_array_equal(table.toarray() if sp.issparse(table) else table, expected)
+
+
+def test_a_file_whose_cells_are_all_in_others_adds_none(tmp_path) -> None:
+    values, labels = layouts.count_screen()
+    whole = layouts.in_memory(values, labels, sp.csr_matrix)
+    held = [whole[:20].copy(), whole, whole[40:].copy()]
+    options = {"shared_cells": "first", "keys": ["a", "b", "c"], "label": "lane"}
+    found = cx.pp.concat_h5ad(held, tmp_path / "o.h5ad", **options).to_memory()
+    np.testing.assert_array_equal(found.X.toarray(), values)
+    assert list(found.obs["lane"]) == ["a"] * 20 + ["b"] * 41
+
+
+def test_cells_of_one_name_that_differ_are_not_taken_for_the_same(tmp_path) -> None:
+    values, labels = layouts.count_screen()
+    held = [layouts.in_memory(matrix, labels, sp.csr_matrix) for matrix in (values, values.copy())]
+    held[1].X[7, 2] += 1
+    with pytest.raises(InputError, match=r"'cell7' .* has other values"):
+        cx.pp.concat_h5ad(held, tmp_path / "o.h5ad", shared_cells="first")
+    assert not (tmp_path / "o.h5ad").exists()
+
+
+def test_stores_are_joined_into_a_store(tmp_path) -> None:
+    pytest.importorskip("zarr")
+    held = [part(0, 13, "csr", "f4"), part(1, 13, "csc", "f4")]
+    paths = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
+    for adata, path in zip(held, paths, strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats to come
+            adata.write_zarr(path)
+    expected = cx.pp.concat_h5ad(held, tmp_path / "o.h5ad", keys=["a", "b"], pairwise=True)
+    cx.pp.concat_h5ad(paths, tmp_path / "o.zarr", pairwise=True)
+    found = anndata.read_zarr(tmp_path / "o.zarr")
+    slots.assert_same_slots(found, expected.to_memory(), added_uns=["crispyx"])
+    np.testing.assert_array_equal(found.X.toarray(), expected.to_memory().X.toarray())

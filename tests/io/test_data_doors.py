@@ -350,7 +350,7 @@ def test_chunks_across_the_stored_axis_from_a_scratch_file_are_the_same(
     tmp_path: Path, screen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = layouts.write_h5ad(tmp_path / "in.h5ad", *screen)
-    monkeypatch.setattr("crispyx.data.matrix.working_memory", lambda: 0)
+    monkeypatch.setattr("crispyx._io.segments.working_memory", lambda: 0)
     parts = [chunk for _, chunk in iter_matrix_chunks(path, axis=1, chunk_size=4)]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), screen[0])
 

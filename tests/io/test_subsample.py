@@ -53,6 +53,24 @@ def test_groups_that_are_too_small_are_kept_whole_or_left_out(path, tmp_path) ->
     assert set(left.obs[COLUMN]) == set(sizes.index[sizes >= wanted])
 
 
+def test_units_are_drawn_with_all_their_cells_of_the_group(path, tmp_path) -> None:
+    before = anndata.read_h5ad(path).obs
+    units = [None if i % 10 == 0 else f"g{i % 5}" for i in range(61)]
+    cx.data.write_obs(path, before.assign(guide=units))
+    after = cx.pp.subsample(path, 2, groupby=COLUMN, unit="guide", output_path=tmp_path / "o.h5ad")
+    sizes = before.assign(guide=units).groupby([COLUMN, "guide"], observed=True).size()
+    found = after.obs.groupby([COLUMN, "guide"], observed=True).size()
+    assert found.to_dict() == {key: sizes[key] for key in found.index}
+    assert set(found.groupby(level=0, observed=True).size()) == {2}
+    whole = cx.pp.subsample(path, fraction=0.4, unit="guide", output_path=tmp_path / "w.h5ad")
+    assert whole.obs["guide"].nunique() == 2
+    few = {"groupby": COLUMN, "unit": "guide", "drop_insufficient": True}
+    with pytest.raises(InputError, match="has 6 guide; lower n_obs"):
+        cx.pp.subsample(path, 6, **few, output_path=tmp_path / "n.h5ad")
+    with pytest.raises(InputError, match="5 labels in obs column 'guide'"):
+        cx.pp.subsample(path, 6, unit="guide", output_path=tmp_path / "n.h5ad")
+
+
 def test_seed_decides_and_layout_does_not(tmp_path) -> None:
     screen = layouts.count_screen()
     names = {}

@@ -105,6 +105,11 @@ def test_batches_are_ranked_one_by_one_as_scanpy_does(screen) -> None:
     np.testing.assert_allclose(table["dispersions_norm"], expected["dispersions_norm"], rtol=1e-6)
 
 
+def test_mean_dispersion_is_another_name_of_seurat(path) -> None:
+    expected = found(path, flavor="seurat")
+    pd.testing.assert_frame_equal(found(path, flavor="mean_dispersion"), expected)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -184,7 +184,7 @@ def test_csc_turned_around_in_a_scratch_file_gives_the_same_bits(
 ) -> None:
     path = layouts.write_h5ad(tmp_path / "in.h5ad", *screen, layout="csc")
     quiet(path, tmp_path / "memory.h5ad")
-    monkeypatch.setattr("crispyx.data.normalize.working_memory", lambda: 0)
+    monkeypatch.setattr("crispyx._io.segments.working_memory", lambda: 0)
     quiet(path, tmp_path / "scratch.h5ad")
     for a, b in zip(
         in_file(tmp_path / "memory.h5ad"), in_file(tmp_path / "scratch.h5ad"), strict=True

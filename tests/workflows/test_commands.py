@@ -30,11 +30,18 @@ OPERATIONS: list[Operation] = [
     operations.NORMALIZE,
     operations.SORT,
     *operations.CONVERT.values(),
+    operations.TENX,
+    operations.SUBSAMPLE,
+    operations.DOWNSAMPLE,
+    operations.CONCAT,
+    operations.COMPRESS,
+    operations.HVG,
     operations.PCA,
     operations.NEIGHBORS,
     operations.UMAP,
     *operations.PSEUDOBULK,
     *operations.TESTS,
+    operations.RESIDUAL_EFFECTS,
     operations.SHRINK,
     operations.CALIBRATION,
     operations.REPORT,
@@ -186,6 +193,54 @@ def test_matrices_are_converted_and_sorted(screen: Path, tmp_path: Path) -> None
     ordered = facts("sort", screen, "--output", tmp_path / "ordered.h5ad")
     labels = anndata.read_h5ad(ordered["output"]).obs["perturbation"].astype(str)
     assert list(dict.fromkeys(labels)) == ["non-targeting", "A", "B"]
+
+
+def test_files_are_joined_thinned_and_made_smaller(screen: Path, tmp_path: Path) -> None:
+    both, again = tmp_path / "both.h5ad", screen.with_name("again.h5ad")
+    again.write_bytes(screen.read_bytes())
+    joined = facts("concat", screen, again, "-o", both, "--keys", "one", "--keys", "two")
+    assert joined["n_cells"] == 240
+    assert joined["input"] == [str(screen), str(again)]
+    assert set(cx.load_obs(both)["file"]) == {"one", "two"}
+    few = facts("subsample", both, "--n-obs", 9, "--groupby", "file")
+    assert few["n_cells"] == 18
+    thin = facts("downsample", few["output"], "--counts-per-cell", 7, "-o", tmp_path / "t.h5ad")
+    assert set(anndata.read_h5ad(thin["output"]).X.sum(axis=1).A1) == {7}
+    small = facts("compress", thin["output"])
+    expected = anndata.read_h5ad(thin["output"]).X.toarray()
+    np.testing.assert_array_equal(anndata.read_h5ad(small["output"]).X.toarray(), expected)
+
+
+def test_residual_effects_are_those_of_python(screen: Path, tmp_path: Path) -> None:
+    done = facts(
+        "residual-effects", screen, "--perturbation-column", "perturbation", "--covariates", "batch"
+    )
+    assert (done["n_profiles"], done["n_genes"]) == (2, 15)
+    python = cx.tl.residual_effects(
+        screen,
+        perturbation_column="perturbation",
+        covariates=["batch"],
+        output_path=tmp_path / "python.h5ad",
+    )
+    found = anndata.read_h5ad(done["output"])
+    np.testing.assert_array_equal(found.X, python.to_memory().X)
+
+
+def test_disk_usage_takes_the_options_of_the_command_it_is_about(screen: Path) -> None:
+    for name, function, options in (
+        ("subsample", cx.pp.subsample, {"n_obs": 7}),
+        ("wilcoxon", cx.wilcoxon_test, {"perturbation_column": "perturbation"}),
+        ("convert-to-csc", cx.data.convert_to_csc, {}),
+    ):
+        given = [text for key, value in options.items() for text in (f"--{key}", value)]
+        given = [text.replace("_", "-") if str(text)[:2] == "--" else text for text in given]
+        said = facts("disk-usage", name, screen, *given)
+        expected = cx.tl.estimate_disk_usage(function, screen, **options)
+        assert (said["bytes"], said["upper_bound"]) == (expected.n_bytes, expected.upper_bound)
+        assert said["fits"]
+    assert [path.name for path in screen.parent.iterdir()] == ["screen.h5ad"]
+    line = call("disk-usage", "downsample", screen, "--counts-per-cell", 5).stderr
+    assert "downsample_counts would write at most 0.1 MB" in line
 
 
 def test_components_are_added_in_place(screen: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "pseudobulk.md"
+FILES = PAGE.with_name("data_layer.md")
 
 
-def programs() -> list[str]:
-    """Return the Python programs of the page."""
-    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+def programs(page: Path = PAGE) -> list[str]:
+    """Return the Python programs of a page."""
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
 @pytest.mark.slow
@@ -35,3 +36,17 @@ def test_programs_of_the_page_are_python() -> None:
     assert len(texts) > 3
     for text in texts:
         compile(text, str(PAGE), "exec")
+
+
+@pytest.mark.filterwarnings("ignore:.*have no label:crispyx.errors.CrispyxWarning")
+def test_programs_about_files_run_one_after_another(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    texts = programs(FILES)
+    for text in texts:
+        exec(compile(text, str(FILES), "exec"), names)
+    page = FILES.read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[.*`cx\.(\w+\.\w+)`", page, re.M)
+    assert len(listed) == 8
+    for name in listed:
+        assert any(f"cx.{name}(" in text for text in texts), f"no program calls cx.{name}"
