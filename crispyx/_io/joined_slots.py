@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from crispyx._io.damage import entries, read_stored
 from crispyx._io.encode import create_array
 from crispyx._io.joined import JoinedRows
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._io.subset import nullable_strings
 from crispyx._io.writer import write_compressed, write_slots
+from crispyx._io.zarr_stores import is_group
 from crispyx._kernels.densify import densify
 from crispyx._run.budget import working_memory
 from crispyx.settings import settings
@@ -40,15 +42,11 @@ def without_matrices(part: MatrixSource) -> anndata.AnnData:
     owner = part._owner
     if owner is None or part.columns is not None:
         return adata
-    from anndata.io import read_elem
-
+    stored = is_group(owner)
     for slot in ("obsm", "varm", "uns"):
-        held = owner.get(slot, {}) if isinstance(owner, h5py.Group) else getattr(owner, slot)
-        for name in held:
-            value = held[name]
-            getattr(adata, slot)[name] = (
-                read_elem(value) if isinstance(owner, h5py.Group) else value
-            )
+        held = entries(owner, slot) if stored else getattr(owner, slot)
+        for name, value in held.items():
+            getattr(adata, slot)[name] = read_stored(value) if stored else value
     return adata
 
 
@@ -73,8 +71,7 @@ def _common_layers(parts: Sequence[MatrixSource]) -> list[str]:
         owner = part._owner
         if owner is None:
             return []
-        layers = owner.get("layers", {}) if isinstance(owner, h5py.Group) else owner.layers
-        held.append(list(layers))
+        held.append(sorted(entries(owner, "layers") if is_group(owner) else owner.layers))
     return [name for name in held[0] if all(name in other for other in held[1:])]
 
 
