@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
@@ -80,14 +81,20 @@ intersphinx_mapping = (
     else {}
 )
 
-# Links to files of the source tree, which are no pages here.
-OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?!docs/)[^)]*\)")
+DOCS = Path(__file__).parent.resolve()
+UPWARDS = re.compile(r"\[([^\]\n]+)\]\(((?:\.\./)+[^)\s]*)\)")
 
 
 def without_outside_links(app: Any, name: str, source: list[str]) -> None:
-    """Keep the words of links to the source tree."""
+    """Keep the words alone of links to files of the source tree, which are no pages here."""
+    folder = (DOCS / name).parent
+
+    def kept(link: re.Match[str]) -> str:
+        inside = (folder / link[2].partition("#")[0]).resolve().is_relative_to(DOCS)
+        return link[0] if inside else link[1]
+
     if name != "changelog":
-        source[0] = OUTSIDE.sub(r"\1", source[0])
+        source[0] = UPWARDS.sub(kept, source[0])
 
 
 def setup(app: Any) -> None:

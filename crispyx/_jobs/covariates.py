@@ -96,7 +96,7 @@ def read_covariates(
             f"{n_missing} of {int(used_cells.sum())} cells of {where} lack a value of "
             f"{_listed(names)}; they are left out",
             CrispyxWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
     if not known.any():
         raise InputError(f"no cell of {where} has a value of every covariate ({_listed(names)})")

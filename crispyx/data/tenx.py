@@ -27,7 +27,7 @@ BYTES_PER_VALUE = 24  # read in blocks and put together: value and index, twice,
 class TenxCounts(NamedTuple):
     """What :func:`read_10x` returns.
 
-    Attributes
+    Parameters
     ----------
     expression : anndata.AnnData or AnnData or None
         Counts of genes, in memory or the wrapper of a file; None where the matrix has none.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,11 +166,8 @@ def calibration(
         if can_reuse(output, identity, force=force):
             return load_calibration(output)
         folder = settings.scratch_dir or output.parent
-        with (
-            tempfile.TemporaryDirectory(prefix=".calibration_", dir=folder) as scratch,
-            _memory_limit(memory_limit_gb),
-        ):
-            study = Study(source, screen, asked, numbers, Path(scratch), n_jobs)
+        with tempfile.TemporaryDirectory(prefix=".calibration_", dir=folder) as scratch:
+            study = Study(source, screen, asked, numbers, Path(scratch), n_jobs, memory_limit_gb)
             study.prepare(batch_column, guide_column)
             tables = study.run(show=None if show_progress else False)
         require_unchanged(identity)
@@ -227,14 +223,3 @@ def _output(
     return resolve_output_path(
         source.path or "", suffix=KIND, output_dir=output_dir, data_name=data_name
     )
-
-
-@contextmanager
-def _memory_limit(limit: float | None) -> Iterator[None]:
-    before = settings.memory_limit_gb
-    if limit is not None:
-        settings.memory_limit_gb = limit
-    try:
-        yield
-    finally:
-        settings.memory_limit_gb = before

@@ -74,6 +74,7 @@ class Study:
     numbers: Mapping[str, Any]
     scratch: Path
     n_jobs: int | None
+    memory_limit_gb: float | None
 
     def prepare(self, batch_column: str | None, guide_column: str | None) -> None:
         """Count, draw the designs, and write the control's cells."""
@@ -229,6 +230,7 @@ class Study:
                 perturbations=[pseudo_name(k + 1) for k in range(len(design.names))],
                 output_path=result,
                 n_jobs=self.n_jobs,
+                memory_limit_gb=self.memory_limit_gb,
                 force=True,
                 **arguments,
             )

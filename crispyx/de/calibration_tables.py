@@ -187,6 +187,16 @@ def quantiles_of(pvalues: np.ndarray) -> dict[str, np.ndarray]:
 def load_calibration(path: str | os.PathLike[str]) -> CalibrationResult:
     """Read what :func:`crispyx.de.calibration` wrote.
 
+    Parameters
+    ----------
+    path : path
+        Its file.
+
+    Returns
+    -------
+    CalibrationResult
+        The tables.
+
     Raises
     ------
     InputError

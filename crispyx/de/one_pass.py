@@ -241,5 +241,5 @@ def _warn_about_batches(screen: Screen, batches: Batches, sizes: np.ndarray, lea
             f"control ({least} or more cells of both) and are not tested: "
             f"{', '.join(labels[:5])}{more}",
             CrispyxWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

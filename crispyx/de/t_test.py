@@ -54,7 +54,7 @@ class _WelchMethod(BlockTest):
                 "log1p(count / library size * 1e4); normalize first "
                 "(cx.pp.normalize_total_log1p) to choose otherwise",
                 CrispyxWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
             stream.take_log1p()
 
@@ -88,7 +88,7 @@ class _WelchMethod(BlockTest):
                 "is 0 and Welch's p far too small for rare genes; wilcoxon_test does not have this "
                 "problem, and min_cells_expressed= or the min_pct_ thresholds leave such genes out",
                 CrispyxWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         warn_about_negative(stream)
 
@@ -110,7 +110,7 @@ def warn_about_negative(stream: GeneStream) -> None:
             f"{stream.source.obs.index[cell]!r}, gene {stream.source.var.index[gene]!r}); the test "
             "is valid, but logfoldchanges assume log1p data",
             CrispyxWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
 
 

@@ -79,7 +79,7 @@ class _RankSumMethod(BlockTest):
                 "cells as well, and logfoldchanges assume log1p data; normalize first "
                 "(cx.pp.normalize_total_log1p)",
                 CrispyxWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         warn_about_negative(stream)
 

@@ -135,8 +135,11 @@ def test_more_groups_than_sixteen_bits_count(tmp_path: Path) -> None:
 
 def test_logs_go_on_where_p_is_too_small_for_a_number(tmp_path: Path) -> None:
     n = 3_000
-    x = np.concatenate([[*np.random.default_rng(4).gamma(1, 1, (n, 2)), [0.0, 9.0]], [[0, 0]]])
-    x = np.concatenate([x, [*x[:n], [9.0, 0.0]]])
+    control = np.random.default_rng(4).gamma(1, 1, (n, 2))
+    control[:, 1] += 9
+    raised = control.copy()
+    raised[:, 0] += 9
+    x = np.concatenate([control, np.zeros((1, 2)), raised])
     labels = ["control"] * (n + 1) + ["A"] * n
     result = run(cx.wilcoxon_test, screen(x, labels), tmp_path)
     assert result.pvalues[0, 0] == 0

@@ -89,6 +89,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             ),
             energies=cx.tl.energy_distance(logs, perturbation_column=COLUMN, n_permutations=30),
             guides=guides(),
+            calibration=cx.tl.calibration(
+                folder / "counts.h5ad",
+                perturbation_column=COLUMN,
+                methods=["t_test", "wilcoxon"],
+                n_splits=2,
+                min_cells_pert=10,
+                max_depth_shift=0.05,
+                show_progress=False,
+            ),
         )
 
 
@@ -149,6 +158,7 @@ FIGURES: dict[str, Callable[[SimpleNamespace], Any]] = {
     "on_target": lambda m: cx.pl.on_target(m.result),
     "energy_distance": lambda m: cx.pl.energy_distance(m.energies),
     "energy_distance_many": lambda m: cx.pl.energy_distance(many_energies(), n_labels=0),
+    "calibration": lambda m: cx.pl.calibration(m.calibration),
     "guide_fit": lambda m: cx.pl.guide_fit(cx.gd.score(m.guides), "gene1"),
     "guide_summary": lambda m: cx.pl.guide_summary(cx.gd.assign(m.guides)),
     "guide_comparison": lambda m: cx.pl.guide_comparison(quiet_comparison(m)),

@@ -59,9 +59,9 @@ SCREEN_KEYS = {
 # Said once in [screen], or by the pipeline itself.
 NOT_HERE = {
     "calibration", "calls", "cells", "checkpoint_interval", "control_label", "copy", "data_name",
-    "files", "filtered", "force", "gene_name_column", "groupby", "memory_limit_gb", "n_jobs",
-    "output_dir", "output_path", "overwrite", "perturbation_column", "reference", "resume",
-    "screen", "show_progress", "size_factors", "verbose",
+    "executor", "files", "filtered", "force", "gene_name_column", "groupby", "memory_limit_gb",
+    "n_jobs", "output_dir", "output_path", "overwrite", "perturbation_column", "reference",
+    "resume", "screen", "show_progress", "size_factors", "verbose",
 }  # fmt: skip
 # Values that a shell has no word for.
 TABLES = {
