@@ -250,7 +250,9 @@ def _downsample(inputs: Path, output: Path, resume: bool) -> None:
 
 def _concat(inputs: Path, output: Path, resume: bool) -> None:
     import crispyx as cx
+    from crispyx._io import joined
 
+    joined.STREAM_VALUES = 1000
     parts = inputs / "csr.h5ad", inputs / "csc.h5ad"
     cx.pp.concat_h5ad(parts, output, join="outer", resume=resume)
 
