@@ -29,6 +29,7 @@ from crispyx.settings import settings
 
 TABLES = ("X", "standard_error", "z_score", "pvalue", "pvalue_adj")
 MOST_PLACES = 2**31 - 1
+BLOCK_VALUES = 250_000  # values of a block: each takes some 200 bytes while it is added up
 
 
 def residual_effects(
@@ -172,7 +173,7 @@ def _design(screen: Screen, beside: Covariates | None) -> Any:
 
 
 def _pass(source: MatrixSource, summary: Any, show: bool | None) -> Iterator[CompressedBlock]:
-    blocks = source.native_blocks(summary, max_major=MAX_SEGMENT_MAJOR)
+    blocks = source.native_blocks(summary, max_values=BLOCK_VALUES, max_major=MAX_SEGMENT_MAJOR)
     with closing(prefetch(blocks)) as ahead:
         yield from track(ahead, total=None, label="residual effects", unit="block", show=show)
 

@@ -16,6 +16,7 @@ import crispyx as cx
 
 RUN = """
 import sys, warnings
+from operator import add
 import crispyx as cx
 warnings.simplefilter("ignore")
 source, output, limit = sys.argv[1], sys.argv[2], sys.argv[3]
@@ -30,6 +31,11 @@ def masks(path):
 
     n_cells, n_genes = len(cx.load_obs(path)), len(cx.load_var(path))
     return {"cell_mask": np.arange(n_cells) % 3 > 0, "gene_mask": np.arange(n_genes) % 2 > 0}
+
+
+def few(path):
+    found = cx.load_obs(path)["perturbation"].cat.categories
+    return [label for label in found if label != control][:50]
 """
 # The peak of getrusage would be that of the process that started this one, if larger.
 PEAK = """
@@ -55,9 +61,27 @@ OPERATIONS = {
     "genes": "cx.pp.filter_genes(source)",
     "rows": "sum(chunk.nnz for _, chunk in cx.data.iter_matrix_chunks(source, **kept))",
     "columns": "sum(chunk.nnz for _, chunk in cx.data.iter_matrix_chunks(source, axis=1, **kept))",
+    "subsample": "cx.pp.subsample(source, fraction=0.5, output_path=output)",
+    "downsample": "cx.pp.downsample_counts(source, quantile=0.2, output_path=output)",
+    "concatenate": "cx.pp.concat_h5ad([source] * 2, output, keys=['a', 'b'])",
+    "compress": "cx.data.compress_h5ad(source, output, level=1)",
+    "residual effects": "cx.tl.residual_effects(source, perturbations=few(source),"
+    " output_path=output, **labels)",
+    "calibration": "cx.tl.calibration(source, methods=('t_test',), n_splits=1, n_groups=2,"
+    " output_path=output, **labels)",
+    "variable genes": "cx.pp.highly_variable_genes(source, inplace=False, **labels)",
+    "sums of blocks": "cx.tl.batch_process(source, lambda block: block.X.sum(), add)",
     "to a zarr store": "cx.normalize_total_log1p(source, output + '.zarr', verbose=False)",
 }
-WRITE_NOTHING = ("cells", "genes", "rows", "columns", "to a zarr store")
+WRITE_NOTHING = (
+    "cells",
+    "genes",
+    "rows",
+    "columns",
+    "variable genes",
+    "sums of blocks",
+    "to a zarr store",
+)
 SOON = ("sums", "genes", "subset")
 
 
