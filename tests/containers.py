@@ -97,7 +97,7 @@ def shard(group: Any) -> None:
         parent, names = group["X"], ["data", "indices"]
     for name in names:
         values, attributes = parent[name][...], dict(parent[name].attrs)
-        chunks = (5,) if values.ndim == 1 else (5, 3)
+        chunks = (25,) if values.ndim == 1 else (10, 3)
         del parent[name]
         made = parent.create_array(
             name,
@@ -110,14 +110,19 @@ def shard(group: Any) -> None:
         made[...] = values
 
 
-def store_all(folder: Path) -> dict[tuple[str, str, str], Path]:
-    """Write all containers, by (container, layout, type of numbers)."""
-    paths = {}
-    for container in CONTAINERS:
-        base = write(screen(), folder / f"{container} base.{container[:4]}", container)
-        for layout, form in LAYOUTS.items():
-            for kind in types_in(container):
-                matrix = form(screen().X.astype(kind))
-                path = folder / f"{container} {layout} {kind}.{container[:4]}"
-                paths[container, layout, kind] = with_matrix(base, path, container, matrix)
-    return paths
+class Stored(dict[tuple[str, str, str], Path]):
+    """Containers by (container, layout, type of numbers), each written when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def __missing__(self, place: tuple[str, str, str]) -> Path:
+        container, layout, kind = place
+        base = self._folder / f"{container} base.{container[:4]}"
+        if not base.exists():
+            write(screen(), base, container)
+        matrix = LAYOUTS[layout](screen().X.astype(kind))
+        path = self._folder / f"{' '.join(place)}.{container[:4]}"
+        self[place] = with_matrix(base, path, container, matrix)
+        return self[place]

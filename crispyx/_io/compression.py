@@ -28,7 +28,8 @@ def write_smaller_file(
     verify: bool,
 ) -> str | None:
     """Write a copy, see :func:`write_smaller`; return the first array that differs, if verified."""
-    with h5py.File(path, "w") as target:
+    # A chunk that waits in HDF5's cache when the disk is full ends the process later on.
+    with h5py.File(path, "w", rdcc_nbytes=0) as target:
         write_smaller(source, target, filters=filters, values=values)
         differs = same_values(source, target) if verify else None
         write_record(target, fingerprint)
@@ -64,10 +65,10 @@ def write_smaller(
             _write_array(node, target, name, filters, _smallest(node, values))
 
 
-def slabs(node: h5py.Dataset) -> Iterator[slice]:
-    """Yield ranges of the first axis of about 32 MB."""
+def slabs(node: h5py.Dataset, multiple: int = 1) -> Iterator[slice]:
+    """Yield ranges of the first axis of about 32 MB, cut at multiples of so many rows."""
     row = max(1, node.nbytes // max(1, node.shape[0]))
-    step = max(1, SLAB_BYTES // row)
+    step = max(1, SLAB_BYTES // (row * multiple)) * multiple
     for start in range(0, node.shape[0], step):
         yield slice(start, min(start + step, node.shape[0]))
 
@@ -98,7 +99,7 @@ def _write_array(
     )
     for key, value in node.attrs.items():
         made.attrs[key] = value
-    for span in slabs(node):
+    for span in slabs(node, chunks[0]):
         made[span] = node[span].astype(dtype)
 
 

@@ -47,6 +47,24 @@ def atomic_folder(final: Path) -> Iterator[Path]:
             remove_draft(work)
 
 
+@contextmanager
+def scratch_folder(output: Path, parent: Path | None = None) -> Iterator[Path]:
+    """Yield a hidden folder for the time of the work on ``output``.
+
+    It stands in ``parent`` (None: beside the output) and goes at the end; those of processes of
+    this machine that are gone are removed, as drafts of ``output`` are.
+    """
+    place = output if parent is None else parent / output.name
+    remove_orphans(place)
+    folder = draft_path(place)
+    with ending_in_order():
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            remove_draft(folder)
+
+
 def exchange(one: Path, other: Path) -> None:
     """Let two folders change names in one step that nothing can interrupt.
 

@@ -59,7 +59,9 @@ class GeneStream:
     n_threads : int
         Threads of the kernels.
     max_cells : int or None
-        Vectors of the stored axis read at a time; None reads as many as hold four million values.
+        Vectors of the stored axis read at a time, at most; None sets no such bound.
+    max_values : int or None
+        Values read at a time; None takes the default of the source.
     in_place : bool
         Leave a CSR matrix that lies in one piece, in memory or in its file, where it is: genes are
         looked up in its rows, which memory must be able to hold.
@@ -75,6 +77,7 @@ class GeneStream:
         scratch_dir: Path | None = None,
         n_threads: int = 1,
         max_cells: int | None = None,
+        max_values: int | None = None,
         in_place: bool = False,
         turned: TurnedMatrix | None = None,
     ) -> None:
@@ -84,7 +87,9 @@ class GeneStream:
         self.membership = membership
         self.n_threads = n_threads
         self._scratch_dir = scratch_dir
-        self._max_major = min(max_cells or MAX_SEGMENT_MAJOR, MAX_SEGMENT_MAJOR)
+        self._bounds = {"max_major": min(max_cells or MAX_SEGMENT_MAJOR, MAX_SEGMENT_MAJOR)}
+        if max_values is not None:
+            self._bounds["max_values"] = max_values
         self.summary = self._empty_summary()
         self._take_log1p = False
         self._seen = 0  # columns of a CSC input that are in the summary
@@ -120,9 +125,7 @@ class GeneStream:
 
         def check(part: tuple[int, int]) -> MatrixSummary | None:
             seen = summary.part()
-            for block in there.native_blocks(
-                seen, start=part[0], stop=part[1], max_major=self._max_major
-            ):
+            for block in there.native_blocks(seen, start=part[0], stop=part[1], **self._bounds):
                 if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
                     return None
             return seen
@@ -150,9 +153,7 @@ class GeneStream:
         self, summary: MatrixSummary | None
     ) -> Generator[CompressedBlock, None, None]:
         for start, stop in self.membership.stretches():
-            yield from self.source.native_blocks(
-                summary, start=start, stop=stop, max_major=self._max_major
-            )
+            yield from self.source.native_blocks(summary, start=start, stop=stop, **self._bounds)
 
     def _read_members(self, summary: MatrixSummary) -> None:
         self._members_read = True
@@ -175,7 +176,7 @@ class GeneStream:
         if self.summary.complete or self.summary.offending is not None:
             return
         summary = self._empty_summary()
-        with closing(prefetch(self.source.native_blocks(summary))) as blocks:
+        with closing(prefetch(self.source.native_blocks(summary, **self._bounds))) as blocks:
             for _ in blocks:
                 if summary.offending is not None:
                     break
@@ -219,21 +220,22 @@ class GeneStream:
 
         The values of a block are overwritten by those of the next one.
         """
-        if self._take_log1p or self.membership.group_of_cell is None:
+        if self.membership.group_of_cell is None:
             with closing(prefetch(self.blocks(width, start, stop))) as blocks:
                 for block in blocks:
                     yield group_genes(block, self.membership, self.n_threads)
             return
+        sizes = self.summary.library_sizes if self._take_log1p else np.empty(0)
         if self._rows is not None:
             self._rows.rewind()
             for begin, end in self._cut(width, start, stop):
-                yield self._rows.block(begin, end)
+                yield self._rows.block(begin, end, sizes, LOG_TARGET_SUM)
             return
         room = np.empty(0, dtype=np.float32)
         with closing(prefetch(self._pieces(width, start, stop))) as pieces:
             for piece in pieces:
-                room = _room_for(piece, room)
-                yield group_pieces(piece, self.membership, room, self.n_threads)
+                room = _room_for(piece, room, logged=self._take_log1p)
+                yield group_pieces(piece, self.membership, sizes, room, self.n_threads)
 
     def close(self) -> None:
         """Let go of the turned matrix, or of the mapped one."""
@@ -270,7 +272,7 @@ class GeneStream:
         """Return genes of a CSC input as stored, and put them into the summary."""
         unseen = start >= self._seen
         parts = self.source.native_blocks(
-            self.summary if unseen else None, start=start, stop=stop, max_major=self._max_major
+            self.summary if unseen else None, start=start, stop=stop, **self._bounds
         )
         block = joined(list(parts))
         if unseen:
@@ -306,9 +308,12 @@ def _shares(
 
 
 def group_pieces(
-    pieces: Pieces, membership: Membership, room: np.ndarray, n_threads: int
+    pieces: Pieces, membership: Membership, sizes: np.ndarray, room: np.ndarray, n_threads: int
 ) -> GroupedGenes:
-    """Sort the values of each gene by the one group of their cell, into ``room`` (n_values,)."""
+    """Sort the values of each gene by the one group of their cell, into ``room`` (n_values,).
+
+    With library ``sizes`` (n_cells,) they are normalized and logged.
+    """
     assert membership.group_of_cell is not None  # one group per cell
     run_ptr = np.empty((pieces.stop - pieces.start, len(membership.sizes) + 1), dtype=np.int64)
     kernel.group_pieces(
@@ -318,7 +323,10 @@ def group_pieces(
         pieces.first_major,
         membership.group_of_cell,
         run_ptr,
+        sizes,
+        LOG_TARGET_SUM,
         room,
+        pieces.values[0][:0],
         pieces.major[0][:0],
         n_threads,
     )
@@ -327,10 +335,10 @@ def group_pieces(
     )
 
 
-def _room_for(pieces: Pieces, room: np.ndarray) -> np.ndarray:
+def _room_for(pieces: Pieces, room: np.ndarray, *, logged: bool) -> np.ndarray:
     """Return ``room``, or a larger one where the values do not fit: memory touched anew is slow."""
     needed = max(1, int((pieces.ptr[:, -1] - pieces.ptr[:, 0]).sum()))
-    dtype = pieces.values[0].dtype
+    dtype = np.dtype(np.float64) if logged else pieces.values[0].dtype
     if room.dtype == dtype and len(room) >= needed:
         return room
     return np.empty(needed + needed // 8, dtype=dtype)

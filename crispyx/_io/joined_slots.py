@@ -141,7 +141,7 @@ def _common_layers(parts: Sequence[MatrixSource]) -> list[str]:
         owner = part._owner
         if owner is None:
             return []
-        held.append(list(entries(owner, "layers") if is_group(owner) else owner.layers))
+        held.append(sorted(entries(owner, "layers") if is_group(owner) else owner.layers))
     return [name for name in held[0] if all(name in other for other in held[1:])]
 
 

@@ -108,22 +108,35 @@ class RowsInPlace:
         _, _, ptr, cells, _ = self._matrix
         self._begin = ptr[cells]
 
-    def block(self, start: int, stop: int) -> GroupedGenes:
-        """Return genes ``start`` to ``stop``; the next block overwrites their values."""
+    def block(self, start: int, stop: int, sizes: np.ndarray, target_sum: float) -> GroupedGenes:
+        """Return genes ``start`` to ``stop``; the next block overwrites their values.
+
+        Parameters
+        ----------
+        start, stop : int
+            First gene and one past the last.
+        sizes : numpy.ndarray (n_cells,) float64
+            Library sizes, for ``log1p(value * target_sum / size)``; without any, the values.
+        target_sum : float
+            See there.
+        """
         n_groups = len(self._counts)
         if self._places.shape[1] != stop - start:
             self._places = np.empty((n_groups, stop - start), dtype=np.int64)
         run_ptr = np.empty((stop - start, n_groups + 1), dtype=np.int64)
         kernel.place_runs(self._counts, start, self._places, run_ptr, self._n_threads)
         n_values = int(run_ptr[-1, -1])
-        if len(self._room) < max(1, n_values):
-            self._room = np.empty(1 + n_values + n_values // 8, dtype=self._room.dtype)
+        dtype = np.dtype(np.float64) if len(sizes) else self._matrix[0].dtype
+        if self._room.dtype != dtype or len(self._room) < max(1, n_values):
+            self._room = np.empty(1 + n_values + n_values // 8, dtype=dtype)
         kernel.fill_runs(
             *self._matrix,
             start,
             self._stored_zeros,
             self._begin,
             self._places,
+            sizes,
+            target_sum,
             self._room,
             self._n_threads,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crispyx._io.matrix import READ_VALUES, MatrixSource
+from crispyx._io.matrix import READ_VALUES, STREAM_VALUES, MatrixSource
 from crispyx._io.paths import require_space
 from crispyx._jobs.screen import Screen
 from crispyx._run.budget import require, working_memory
@@ -15,6 +15,7 @@ from crispyx.errors import InputError
 from crispyx.settings import settings
 
 BYTES_PER_OFFSET = 2  # of one non-zero of the turned matrix, beside its value
+BYTES_PER_POINTER = 8  # of one gene in a piece of the turned matrix
 BYTES_PER_INDEX = 4  # of one non-zero of the stored matrix, beside its value
 BYTES_PER_GROUPED = 20  # a non-zero of a block: value and cell, the grouped copy, sort scratch
 BYTES_PER_READ = 40  # a value being read: stored, converted, turned around
@@ -34,11 +35,14 @@ class Plan:
         Where the turned matrix goes; None is memory.
     in_place : bool
         A CSR matrix in one piece may be left where it is: memory holds all of it.
+    read_values : int or None
+        Values read at a time where memory is short.
     """
 
     width: int
     scratch_dir: Path | None
     in_place: bool = False
+    read_values: int | None = None
 
 
 def plan_genes(
@@ -50,6 +54,7 @@ def plan_genes(
     bytes_per_value: int = BYTES_PER_GROUPED,
     memory_limit_gb: float | None = None,
     width: int | None = None,
+    n_threads: int = 1,
 ) -> Plan:
     """Choose block width and place of the turned matrix.
 
@@ -67,6 +72,8 @@ def plan_genes(
         See :func:`crispyx._run.budget.working_memory`.
     width : int or None
         Genes of a block the caller asked for.
+    n_threads : int
+        Threads, each of which makes a piece of what is read at a time.
 
     Raises
     ------
@@ -80,13 +87,19 @@ def plan_genes(
     stored = source.storage.n_stored
     budget = working_memory(memory_limit_gb)
     per_gene = bytes_per_value * stored // n_genes + 16 * n_groups + bytes_per_result * n_groups
-    fixed = BYTES_PER_READ * min(READ_VALUES, stored) + 24 * n_cells
-    require(
-        fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations"
-    )
+    pointers = 0 if source.layout == "csc" else BYTES_PER_POINTER * n_genes * n_threads * stored
+    reading, fixed = READ_VALUES, _fixed(READ_VALUES, stored, n_cells, pointers)
     per_turned = BYTES_PER_OFFSET + (8 if source.dtype == np.float64 else 4)
     turned = 0 if source.layout == "csc" else per_turned * stored
     in_memory = fixed + turned + per_gene <= budget
+    if not in_memory:
+        # Reading less at a time makes more pieces, each with a pointer for every gene.
+        least = int(np.sqrt(pointers / BYTES_PER_READ))
+        reading = min(max(least, STREAM_VALUES), READ_VALUES)
+        fixed = _fixed(reading, stored, n_cells, pointers)
+    require(
+        fixed + per_gene, budget, f"{source.where}: a comparison of {n_groups - 1} perturbations"
+    )
     # Pages of a mapped file count as memory of the process as well.
     untouched = (source.dtype.itemsize + BYTES_PER_INDEX) * stored + 4 * n_groups * n_genes
     in_place = source.layout == "csr" and fixed + untouched + per_gene <= budget
@@ -103,4 +116,10 @@ def plan_genes(
         require_space(
             scratch, turned, f"the scratch file of {source.where}", "crispyx.settings.scratch_dir"
         )
-    return Plan(width=width, scratch_dir=scratch, in_place=in_place)
+    return Plan(width, scratch, in_place, None if in_memory else reading)
+
+
+def _fixed(read_values: int, stored: int, n_cells: int, pointers: int) -> int:
+    """Return the bytes that are held whatever the width of blocks."""
+    read_values = max(1, min(read_values, stored))
+    return BYTES_PER_READ * read_values + pointers // read_values + 24 * n_cells

@@ -24,6 +24,8 @@ def fill_runs(
     stored_zeros: bool,
     begin: np.ndarray,
     places: np.ndarray,
+    sizes: np.ndarray,
+    target_sum: float,
     out_values: np.ndarray,
     n_threads: int,
 ) -> None: ...

@@ -6,6 +6,7 @@ file, which another program can change at any moment: a number read from it is c
 becomes a place in memory.
 """
 
+from libc.math cimport log1p
 from libc.string cimport memset
 from cython.parallel cimport prange
 
@@ -26,6 +27,10 @@ cdef enum:
     TOGETHER = 8    # genes whose places are summed side by side: a line of the cache
 
 ctypedef fused value_t:
+    float
+    double
+
+ctypedef fused out_t:
     float
     double
 
@@ -97,11 +102,17 @@ def fill_runs(
     bint stored_zeros,
     int64[::1] begin,            # IN OUT (n_used,), a place in the row up to gene start, then stop
     int64[:, ::1] places,        # IN OUT (n_groups, n_genes), starts of the runs, then their ends
-    value_t[::1] out_values,     # OUT (values of the block,)
+    const double[::1] sizes,     # IN (n_cells,) library sizes, or (0,) for values as they are
+    double target_sum,
+    out_t[::1] out_values,       # OUT (values of the block,)
     int n_threads,
 ):
-    """Copy every value to its run; within a run values keep the order of the cells."""
+    """Copy every value to its run; within a run values keep the order of the cells.
+
+    With library sizes, ``log1p(value * target_sum / size)`` is copied.
+    """
     cdef Py_ssize_t k, i
+    cdef bint logs = sizes.shape[0] > 0
     cdef int64 j, last, slot, n_out = out_values.shape[0]
     cdef index_t g, first = <index_t> start, stop = <index_t> (start + places.shape[1])
     with nogil:
@@ -122,6 +133,11 @@ def fill_runs(
                         slot = places[k, g - first]
                         if slot < n_out:
                             places[k, g - first] = slot + 1
-                            out_values[slot] = values[j]
+                            if logs:
+                                out_values[slot] = <out_t> log1p(
+                                    values[j] * target_sum / sizes[cells[i]]
+                                )
+                            else:
+                                out_values[slot] = <out_t> values[j]
                     j = j + 1
                 begin[i] = j

@@ -8,7 +8,10 @@ def group_pieces(
     first_cell: np.ndarray,
     group_of_cell: np.ndarray,
     run_ptr: np.ndarray,
+    sizes: np.ndarray,
+    target_sum: float,
     out_values: np.ndarray,
+    value_kind: np.ndarray,
     major_kind: np.ndarray,
     n_threads: int,
 ) -> None: ...

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crispyx._io.disk import reporting_full_disk
+from crispyx._io.folders import scratch_folder
 from crispyx._io.paths import prepare_output, resolve_output_path
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource, open_source
@@ -15,6 +16,7 @@ from crispyx._io.writer import new_h5ad, write_slot
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.screen import resolve_screen
 from crispyx._run.fingerprint import fingerprint, require_unchanged
+from crispyx._run.lock import writer_lock
 from crispyx.data.arguments import whole
 from crispyx.de.calibration_study import FUNCTIONS, METHODS, Study
 from crispyx.de.calibration_tables import (
@@ -165,15 +167,15 @@ def calibration(
         prepare_output(output, source.paths)
         if can_reuse(output, identity, force=force):
             return load_calibration(output)
-        folder = settings.scratch_dir or output.parent
-        with tempfile.TemporaryDirectory(prefix=".calibration_", dir=folder) as scratch:
-            study = Study(source, screen, asked, numbers, Path(scratch), n_jobs, memory_limit_gb)
-            study.prepare(batch_column, guide_column)
-            tables = study.run(show=None if show_progress else False)
-        require_unchanged(identity)
-        with new_h5ad(output) as file:
-            write_slot(file, "uns", KIND, tables)
-            write_record(file, identity)
+        with reporting_full_disk(output.parent, str(output)), writer_lock(output):
+            with scratch_folder(output, settings.scratch_dir) as scratch:
+                study = Study(source, screen, asked, numbers, scratch, n_jobs, memory_limit_gb)
+                study.prepare(batch_column, guide_column)
+                tables = study.run(show=None if show_progress else False)
+            require_unchanged(identity)
+            with new_h5ad(output) as file:
+                write_slot(file, "uns", KIND, tables)
+                write_record(file, identity)
     return load_calibration(output)
 
 

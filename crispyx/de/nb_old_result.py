@@ -102,10 +102,15 @@ class OldResult:
             bytes_per_value=BYTES_PER_VALUE,
             memory_limit_gb=self.memory_limit_gb,
             width=min(width, len(screen.genes)),
+            n_threads=self.n_threads,
         )
         self.width = plan.width
         self._stream = GeneStream(
-            source, screen.membership, scratch_dir=plan.scratch_dir, n_threads=self.n_threads
+            source,
+            screen.membership,
+            scratch_dir=plan.scratch_dir,
+            n_threads=self.n_threads,
+            max_values=plan.read_values,
         )
         stack.callback(self._stream.close)
         self._stream.summarize()

@@ -206,6 +206,7 @@ class NegativeBinomialTest(Method):
             comparison.screen.membership,
             scratch_dir=plan.scratch_dir,
             n_threads=comparison.n_threads,
+            max_values=plan.read_values,
         )
         final = comparison.store(FIELDS, plan.width, part="fits" if self.shrinks_effects else "")
         first = shrunk = None
@@ -308,6 +309,7 @@ class NegativeBinomialTest(Method):
             bytes_per_value=BYTES_PER_VALUE,
             memory_limit_gb=running.memory_limit_gb,
             width=min(width or MAX_WIDTH, most, n_genes),
+            n_threads=comparison.n_threads,
         )
 
     def _notes(self, comparison: Comparison, size_factors: np.ndarray) -> dict[str, Any]:

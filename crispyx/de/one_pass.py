@@ -16,7 +16,7 @@ from crispyx._io.source import MatrixSource
 from crispyx._jobs.batches import Batches
 from crispyx._jobs.block_work import Work
 from crispyx._jobs.driver import run_units
-from crispyx._jobs.plan import BYTES_PER_GROUPED, Plan, plan_genes
+from crispyx._jobs.plan import Plan, plan_genes
 from crispyx._jobs.screen import Screen
 from crispyx._jobs.tiles import Rows, TileStore
 from crispyx._kernels.layout import GroupedGenes, Membership
@@ -29,7 +29,9 @@ from crispyx.errors import CrispyxWarning
 from crispyx.settings import Engine
 
 BYTES_PER_BATCH = 48  # of one gene and one perturbation: runs, statistics and moments of a batch
-BYTES_PER_COPY = 8  # of a non-zero that stands in its group and in its batch's
+BYTES_PER_VALUE = 30  # a non-zero of three blocks, two of them read ahead, and its grouped copy
+BYTES_PER_COPY = 26  # of a non-zero that stands in several groups; blocks are then wider
+TILES = 6  # of what is computed of a block, its tile, and two tiles that wait to be written
 
 Tile = dict[str, np.ndarray]
 
@@ -74,15 +76,17 @@ class BlockTest(Method):
     def plan(self, comparison: Comparison) -> Plan:
         """Choose the sizes of the work."""
         running, batches = comparison.running, comparison.batches
+        several = batches is not None or comparison.screen.membership.group_of_cell is None
         tile_bytes = sum(np.dtype(column.dtype).itemsize for column in self.columns.values())
         return plan_genes(
             comparison.source,
             comparison.screen,
             output=comparison.output,
-            bytes_per_result=4 * tile_bytes + BYTES_PER_BATCH * _n_batches(batches),
-            bytes_per_value=BYTES_PER_GROUPED + (BYTES_PER_COPY if batches else 0),
+            bytes_per_result=TILES * tile_bytes + BYTES_PER_BATCH * _n_batches(batches),
+            bytes_per_value=BYTES_PER_VALUE + (BYTES_PER_COPY if several else 0),
             memory_limit_gb=running.memory_limit_gb,
             width=running.width,
+            n_threads=comparison.n_threads,
         )
 
     def work(self, comparison: Comparison, stream: GeneStream, plan: Plan) -> BlockTestWork:
@@ -108,6 +112,7 @@ class BlockTest(Method):
             scratch_dir=plan.scratch_dir,
             n_threads=comparison.n_threads,
             max_cells=running.cell_chunk_size,
+            max_values=plan.read_values,
             in_place=plan.in_place,
         )
         store = None

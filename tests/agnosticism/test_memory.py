@@ -16,6 +16,7 @@ import crispyx as cx
 
 RUN = """
 import sys, warnings
+from operator import add
 import crispyx as cx
 warnings.simplefilter("ignore")
 source, output, limit = sys.argv[1], sys.argv[2], sys.argv[3]
@@ -33,7 +34,8 @@ def masks(path):
 
 
 def few(path):
-    return sorted(set(cx.load_obs(path)["perturbation"].dropna()) - {control})[:30]
+    found = cx.load_obs(path)["perturbation"].cat.categories
+    return [label for label in found if label != control][:50]
 """
 # The peak of getrusage would be that of the process that started this one, if larger.
 PEAK = """
@@ -50,13 +52,6 @@ OPERATIONS = {
     "to columns": "cx.data.convert_to_csc(source, output_path=output, verbose=False)",
     "sort": "cx.data.sort_by_perturbation(source, 'perturbation', control, output_path=output)",
     "subset": "cx.data.write_filtered_subset(source, **masks(source), output_path=output)",
-    "cells drawn": "cx.pp.subsample(source, fraction=0.5, output_path=output)",
-    "molecules drawn": "cx.pp.downsample_counts(source, quantile=0.5, output_path=output)",
-    "join": "cx.pp.concat_h5ad([source, source], output, keys=['a', 'b'])",
-    "residual effects": "cx.tl.residual_effects(source, perturbations=few(source),"
-    " output_path=output, **labels)",
-    "blocks": "cx.tl.batch_process(source, lambda block: block.X.sum(axis=0), lambda a, b: a + b)",
-    "variable genes": "cx.pp.highly_variable_genes(source, inplace=False, **labels)",
     "sums": "cx.pb.aggregate(source, groupby='perturbation', method='sum', output_path=output)",
     "average log": "cx.pb.average_log_expression(source, output_path=output, **labels)",
     "pseudobulk": "cx.pb.pseudobulk(source, output_path=output, **labels)",
@@ -66,15 +61,25 @@ OPERATIONS = {
     "genes": "cx.pp.filter_genes(source)",
     "rows": "sum(chunk.nnz for _, chunk in cx.data.iter_matrix_chunks(source, **kept))",
     "columns": "sum(chunk.nnz for _, chunk in cx.data.iter_matrix_chunks(source, axis=1, **kept))",
+    "subsample": "cx.pp.subsample(source, fraction=0.5, output_path=output)",
+    "downsample": "cx.pp.downsample_counts(source, quantile=0.2, output_path=output)",
+    "concatenate": "cx.pp.concat_h5ad([source] * 2, output, keys=['a', 'b'])",
+    "compress": "cx.data.compress_h5ad(source, output, level=1)",
+    "residual effects": "cx.tl.residual_effects(source, perturbations=few(source),"
+    " output_path=output, **labels)",
+    "calibration": "cx.tl.calibration(source, methods=('t_test',), n_splits=1, n_groups=2,"
+    " output_path=output, **labels)",
+    "variable genes": "cx.pp.highly_variable_genes(source, inplace=False, **labels)",
+    "sums of blocks": "cx.tl.batch_process(source, lambda block: block.X.sum(), add)",
     "to a zarr store": "cx.normalize_total_log1p(source, output + '.zarr', verbose=False)",
 }
 WRITE_NOTHING = (
-    "blocks",
-    "variable genes",
     "cells",
     "genes",
     "rows",
     "columns",
+    "variable genes",
+    "sums of blocks",
     "to a zarr store",
 )
 SOON = ("sums", "genes", "subset")

@@ -167,45 +167,6 @@ def _sort(inputs: Path, output: Path, resume: bool) -> None:
     cx.data.sort_by_perturbation(inputs / "csr.h5ad", GROUP, output_path=output, resume=resume)
 
 
-def _concat(inputs: Path, output: Path, resume: bool) -> None:
-    import crispyx as cx
-    from crispyx._io import joined
-
-    joined.STREAM_VALUES = 400
-    paths = [inputs / "csr.h5ad", inputs / "csc.h5ad"]
-    cx.pp.concat_h5ad(paths, output, resume=resume)
-
-
-def _subsample(inputs: Path, output: Path, resume: bool) -> None:
-    import crispyx as cx
-
-    source = inputs / "csr.h5ad"
-    cx.pp.subsample(source, 20, groupby=GROUP, chunk_size=60, output_path=output, resume=resume)
-
-
-def _downsample(inputs: Path, output: Path, resume: bool) -> None:
-    import crispyx as cx
-    from crispyx.data import downsample
-
-    downsample.STREAM_VALUES = 400
-    source = inputs / "csr.h5ad"
-    cx.pp.downsample_counts(source, counts_per_cell=20, output_path=output, resume=resume)
-
-
-def _compress(inputs: Path, output: Path, resume: bool) -> None:
-    import crispyx as cx
-
-    cx.data.compress_h5ad(inputs / "csr.h5ad", output)
-
-
-def _residual_effects(inputs: Path, output: Path, resume: bool) -> None:
-    import crispyx as cx
-
-    cx.tl.residual_effects(
-        inputs / "csr.h5ad", perturbation_column=GROUP, covariates=["batch"], output_path=output
-    )
-
-
 def _aggregate(inputs: Path, output: Path, resume: bool) -> None:
     import crispyx as cx
 
@@ -272,6 +233,67 @@ def _simulate(inputs: Path, output: Path, resume: bool) -> None:
     )
 
 
+def _subsample(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    source = inputs / "csr.h5ad"
+    cx.pp.subsample(source, 100, chunk_size=60, output_path=output, resume=resume)
+
+
+def _downsample(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    cx.pp.downsample_counts(
+        inputs / "csc.h5ad", counts_per_cell=20, output_path=output, resume=resume
+    )
+
+
+def _concat(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+    from crispyx._io import joined
+
+    joined.STREAM_VALUES = 1000
+    parts = inputs / "csr.h5ad", inputs / "csc.h5ad"
+    cx.pp.concat_h5ad(parts, output, join="outer", resume=resume)
+
+
+def _compress(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    cx.data.compress_h5ad(inputs / "csr.h5ad", output, values="smallest")
+
+
+def _variable_genes(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    cx.pp.highly_variable_genes(
+        output, n_top_genes=10, perturbation_column=GROUP, show_progress=False
+    )
+
+
+def _residual_effects(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    cx.tl.residual_effects(
+        inputs / "csr.h5ad", perturbation_column=GROUP, covariates=["batch"], output_path=output
+    )
+
+
+def _calibration(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+
+    cx.tl.calibration(
+        inputs / "csr.h5ad",
+        perturbation_column=GROUP,
+        methods=("t_test",),
+        n_splits=1,
+        n_groups=2,
+        min_cells_pert=5,
+        output_path=output,
+        show_progress=False,
+    )
+
+
 OPERATIONS: dict[str, Operation] = {
     "wilcoxon": Operation(_wilcoxon),
     "t_test": Operation(_t_test, "csc.h5ad"),
@@ -282,11 +304,6 @@ OPERATIONS: dict[str, Operation] = {
     "convert to CSC": Operation(_to_csc),
     "convert to CSR": Operation(_to_csr, "csc.h5ad"),
     "sort": Operation(_sort),
-    "concatenate": Operation(_concat),
-    "subsample": Operation(_subsample),
-    "downsample": Operation(_downsample),
-    "compress": Operation(_compress, resumes=False),
-    "residual effects": Operation(_residual_effects, resumes=False),
     "aggregate": Operation(_aggregate),
     "average log expression": Operation(_effects, "csc.h5ad"),
     "pca of a copy": Operation(_components_of_copy, resumes=False, beside=("csr.h5ad",)),
@@ -295,6 +312,13 @@ OPERATIONS: dict[str, Operation] = {
     "obsm in place": Operation(_obsm, resumes=False, in_place=True),
     "guide calls": Operation(_guide_calls, "guides.h5ad", resumes=False),
     "guides joined": Operation(_guides_joined, resumes=False),
+    "subsample": Operation(_subsample),
+    "downsample": Operation(_downsample, "csc.h5ad"),
+    "concatenate": Operation(_concat),
+    "compress": Operation(_compress, resumes=False),
+    "variable genes in place": Operation(_variable_genes, resumes=False, in_place=True),
+    "residual effects": Operation(_residual_effects, resumes=False),
+    "calibration": Operation(_calibration, resumes=False),
     "simulate": Operation(_simulate, "guides.h5ad", resumes=False),
 }
 

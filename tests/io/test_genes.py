@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from layouts import count_screen, in_memory, log_screen, membership_of, write_h5ad
 from strategies import cases
 
-from crispyx._io.genes import GeneStream
+from crispyx._io.genes import GeneStream, group_genes
 from crispyx._io.source import open_source
+from crispyx._kernels.layout import GroupedGenes
 from crispyx.errors import InputError
 
 FORMS = {"csr": sp.csr_matrix, "csc": sp.csc_matrix, "dense": np.ascontiguousarray}
@@ -120,6 +121,44 @@ def test_counts_become_logs_by_the_library_size_of_their_cell(layout: str) -> No
     sizes = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # Two roundings of the scaled value, and those of two log1p.
     np.testing.assert_allclose(found, np.log1p(counts * 1e4 / sizes), rtol=1e-15)
+
+
+@given(cases(), st.sampled_from(sorted(FORMS)), st.integers(1, 6), st.booleans())
+def test_logs_sorted_by_group_are_the_logs_of_the_genes_to_the_bit(
+    case, layout: str, width: int, in_place
+) -> None:
+    values, design = case
+    counts = np.floor(np.abs(values)).astype(np.float32)
+    adata = in_memory(counts, ["a"] * len(counts), FORMS[layout])
+    membership = membership_of(design.groups, design.n_groups, design.pool)
+    stream = GeneStream(
+        open_source(adata), membership, max_values=20, n_threads=2, in_place=in_place
+    )
+    stream.summarize()
+    stream.take_log1p()
+    found = [(block.start, *runs_of(block)) for block in stream.grouped(width)]
+    genes = stream.blocks(width)
+    expected = [(block.start, *runs_of(group_genes(block, membership, 1))) for block in genes]
+    assert found == expected
+    assert sum(len(run) for _, *runs in found for run in runs) == 8 * sum(
+        np.count_nonzero(counts[cell]) * len(groups) for cell, groups in enumerate(members(design))
+    )
+    stream.close()
+
+
+def members(design) -> list[list[int]]:
+    """Return the groups of every cell, the pool among them."""
+    membership = membership_of(design.groups, design.n_groups, design.pool)
+    return [list(part) for part in np.split(membership.groups, membership.ptr[1:-1])]
+
+
+def runs_of(block: GroupedGenes) -> list[bytes]:
+    """Return the values of every gene and group, which may have gaps between them."""
+    return [
+        block.values[runs[k] : runs[k + 1]].tobytes()
+        for runs in block.run_ptr
+        for k in range(block.n_groups)
+    ]
 
 
 @pytest.mark.parametrize("max_cells", [0, -3])
