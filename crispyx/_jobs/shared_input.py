@@ -97,10 +97,12 @@ class Readers:
             show=self.show,
         )
 
-    def major_edges(self, source: MatrixSource) -> list[int]:
-        """Return ranges of the stored axis, one a task."""
+    def major_edges(self, source: MatrixSource, most: int | None = None) -> list[int]:
+        """Return ranges of the stored axis, one a task, ``most`` at most."""
         storage = source.storage
         n_ranges = min(storage.n_stored // LEAST_VALUES, RANGES * self.workers.n_workers)
+        if most is not None:
+            n_ranges = min(n_ranges, most)
         n_ranges = min(max(n_ranges, 1), storage.n_major)
         edges: list[int] = np.linspace(0, storage.n_major, n_ranges + 1).astype(int).tolist()
         return edges

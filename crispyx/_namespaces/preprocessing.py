@@ -129,6 +129,7 @@ class _PreprocessingNamespace:
         output_path: str | Path | None = None,
         force: bool = False,
         resume: bool = False,
+        executor: Any = None,
     ) -> AnnData:
         """Filter cells, perturbations and genes; write and return the filtered file.
 
@@ -161,6 +162,7 @@ class _PreprocessingNamespace:
             output_path=output_path,
             force=force,
             resume=resume,
+            executor=executor,
         )
         assert result.filtered is not None  # an output was given
         return result.filtered

@@ -16,6 +16,7 @@ from layouts import COLUMN, assert_same_bits, count_screen, write_h5ad
 import crispyx as cx
 from crispyx._jobs import ranges, shared_input
 from crispyx.errors import CrispyxWarning, InputError
+from crispyx.pseudobulk import job, totals
 
 LAYOUTS = ("csr", "csc", "dense")
 
@@ -132,3 +133,87 @@ def test_executor_of_the_session_leaves_data_in_memory_to_this_process(
     assert caught[0].filename == __file__
     assert not n_ranges
     np.testing.assert_array_equal(found.cell_gene_counts, expected.cell_gene_counts)
+
+
+PROFILES: dict[str, Callable[..., Any]] = {
+    "sums": lambda data, **more: cx.pb.aggregate(data, groupby=COLUMN, **more),
+    "bootstrap": lambda data, **more: cx.pb.aggregate(
+        data, groupby=COLUMN, bootstrap_size=20, **more
+    ),
+    "means": lambda data, **more: cx.pb.aggregate(
+        data, groupby=COLUMN, method="mean_log1p", **more
+    ),
+    "effects": lambda data, **more: cx.pb.effects(data, perturbation_column=COLUMN, **more),
+    "log of mean": lambda data, **more: cx.pb.normalized_effects(
+        data, perturbation_column=COLUMN, method="log_mean", **more
+    ),
+    "mean of logs": lambda data, **more: cx.pb.average_log_expression(
+        data, perturbation_column=COLUMN, **more
+    ),
+    "pseudobulk": lambda data, **more: cx.pb.pseudobulk(data, perturbation_column=COLUMN, **more),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_of_counts(name: str, layout: str, n_ranges: list[int], tmp_path: Path) -> None:
+    screen = write_h5ad(tmp_path / "screen.h5ad", *count_screen(), layout=layout)
+    require_same_profiles(screen, name)
+    assert min(n_ranges) > 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["means", "effects", "mean of logs"])
+def test_profiles_of_other_values(
+    name: str, layout: str, n_ranges: list[int], tmp_path: Path
+) -> None:
+    values, labels = count_screen()
+    values[33, 5] = 1.7  # known to one range of genes only, or late
+    screen = write_h5ad(tmp_path / "screen.h5ad", values, labels, layout=layout)
+    require_same_profiles(screen, name)
+    assert min(n_ranges) > 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["sums", "means"])
+def test_profiles_in_panels(
+    name: str, layout: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    screen = write_h5ad(tmp_path / "screen.h5ad", *count_screen(), layout=layout)
+    monkeypatch.setattr(job, "_panel_width", lambda *_: 5)
+    require_same_profiles(screen, name)
+
+
+def require_same_profiles(screen: Path, name: str) -> None:
+    outputs = [screen.with_name(f"{who}.h5ad") for who in ("here", "there")]
+    with Threads(2) as pool:
+        for output, executor in zip(outputs, (None, pool), strict=True):
+            quietly(PROFILES[name], screen, output_path=output, executor=executor)
+    here, there = map(whole_file, outputs)
+    assert_same_bits(there, here)
+    assert {path.name for path in screen.parent.iterdir()} == {
+        "screen.h5ad",
+        "here.h5ad",
+        "there.h5ad",
+    }
+
+
+def whole_file(path: Path) -> dict[str, np.ndarray]:
+    adata = anndata.read_h5ad(path)
+    found = {"X": adata.X, **adata.layers}
+    return found | {key: value for key, value in adata.uns.items() if key.startswith("control")}
+
+
+def test_sum_that_is_no_integer_is_refused_by_whoever_reads_it(tmp_path: Path) -> None:
+    values, labels = count_screen()
+    values[40, 4] = 0.5
+    screen = write_h5ad(tmp_path / "screen.h5ad", values, labels)
+    with Threads(2) as pool, pytest.raises(InputError, match="cell40"):
+        quietly(PROFILES["sums"], screen, output_path=tmp_path / "out.h5ad", executor=pool)
+
+
+def test_totals_too_large_together_are_refused(monkeypatch, tmp_path: Path) -> None:
+    screen = write_h5ad(tmp_path / "screen.h5ad", *count_screen())
+    monkeypatch.setattr(totals, "LARGEST_TOTAL", int(count_screen()[0].sum()) - 1)
+    with Threads(2) as pool, pytest.raises(InputError, match="all counts together"):
+        quietly(PROFILES["sums"], screen, output_path=tmp_path / "out.h5ad", executor=pool)
