@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from crispyx._io.zarr_stores import is_address
 from crispyx._jobs.ranges import in_ranges
 from crispyx._run.executor import Workers, chosen_executor, workers_of
 from crispyx._run.fingerprint import difference
+from crispyx._run.latest import Latest, OfThread
 from crispyx.errors import CrispyxWarning, InputError, InputTypeError
 
 RANGES = 4  # of a pass for each worker, so that none waits long for the last
@@ -42,23 +44,61 @@ class SharedInput:
     layer: str | None
     identity: Mapping[str, Any]
 
-    def open(self) -> MatrixSource:
-        """Open the input.
+    def source(self) -> MatrixSource:
+        """Return the input as this thread has it open, until another input is asked for.
 
         Raises
         ------
         InputError
             It is not there any more, or another one.
         """
-        source = open_source(self.data, self.layer)
+        key = json.dumps([self.data, self.layer, self.identity], sort_keys=True)
+        source = _opened.get(key, lambda: OpenedInput(self._open)).source()
+        self._require(source)
+        return source
+
+    def _open(self) -> MatrixSource:
+        return open_source(self.data, self.layer)
+
+    def _require(self, source: MatrixSource) -> None:
         found = source.identity()
         if found != self.identity:
-            source.close()
             raise InputError(
                 f"{source.where} is not what the run began with: "
                 f"{difference(self.identity, found)}; run again"
             )
+
+
+class OpenedInput:
+    """An input that every thread of a process has open for itself.
+
+    Parameters
+    ----------
+    make : callable
+        Opens it.
+    """
+
+    def __init__(self, make: Callable[[], MatrixSource]) -> None:
+        self._make = make
+        self._source: OfThread[MatrixSource] = OfThread()
+        self._sources: list[MatrixSource] = []
+
+    def source(self) -> MatrixSource:
+        """Return this thread's input."""
+        source = self._source.get()
+        if source is None:
+            source = self._make()
+            self._sources.append(source)
+            self._source.set(source)
         return source
+
+    def close(self) -> None:
+        """Close the input, wherever it was opened."""
+        for source in self._sources:
+            source.close()
+
+
+_opened: Latest[OpenedInput] = Latest()
 
 
 @dataclass(frozen=True)
@@ -142,8 +182,11 @@ def readers_of(
         return
     beside = source.path if output is None or not output.parent.is_dir() else output
     shared = SharedInput(reopened_by(data), layer, source.identity())
-    with workers_of(executor, n_jobs) as workers:
-        yield Readers(shared, workers, beside.parent if beside else None, label, show)
+    try:
+        with workers_of(executor, n_jobs) as workers:
+            yield Readers(shared, workers, beside.parent if beside else None, label, show)
+    finally:
+        _opened.close()  # workers may be threads of this process
 
 
 def executor_for(given: Any, data: Any, *, stacklevel: int = 3) -> Any:

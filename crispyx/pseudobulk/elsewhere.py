@@ -50,10 +50,10 @@ class SharedTotals:
     sizes: np.ndarray | None = None
     genes: tuple[int, int] = (0, 0)
 
-    def totals(self, source: MatrixSource, n_threads: int) -> Totals:
+    def totals(self, n_threads: int) -> Totals:
         """Return what sums them up here."""
         totals = Totals(
-            source,
+            self.shared.source(),
             self.members,
             self.counts,
             self.otherwise,
@@ -85,25 +85,22 @@ class Looked:
 
 def look_at_genes(task: SharedTotals, start: int, stop: int, n_threads: int) -> Looked:
     """Return what genes ``start`` to ``stop`` of a CSC matrix hold."""
-    with task.shared.open() as source:
-        totals = task.totals(source, n_threads)
-        sizes = totals.library_sizes(start, stop)
-        return Looked(sizes, totals.holds_counts)
+    totals = task.totals(n_threads)
+    sizes = totals.library_sizes(start, stop)
+    return Looked(sizes, totals.holds_counts)
 
 
 def totals_of_genes(task: SharedTotals, start: int, stop: int, n_threads: int) -> PartOfTotals:
     """Return the totals of genes ``start`` to ``stop`` over all cells in their order."""
-    with task.shared.open() as source:
-        totals = task.totals(source, n_threads)
-        return PartOfTotals(totals.of_genes(start, stop), totals.holds_counts)
+    totals = task.totals(n_threads)
+    return PartOfTotals(totals.of_genes(start, stop), totals.holds_counts)
 
 
 def totals_of_cells(task: SharedTotals, start: int, stop: int, n_threads: int) -> PartOfTotals:
     """Return the totals of the genes of the task over cells ``start`` to ``stop``, integers."""
-    with task.shared.open() as source:
-        totals = task.totals(source, n_threads)
-        found, counted = totals.of_cells(start, stop, *task.genes)
-        return PartOfTotals(found, totals.holds_counts, counted)
+    totals = task.totals(n_threads)
+    found, counted = totals.of_cells(start, stop, *task.genes)
+    return PartOfTotals(found, totals.holds_counts, counted)
 
 
 def panels_elsewhere(
