@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from concurrent.futures import ThreadPoolExecutor as Threads
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,8 @@ Run = Callable[..., dict[str, np.ndarray]]
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elsewhere, "BLOCK_VALUES", (1, 100))
-    monkeypatch.setattr(elsewhere, "UNIT_VALUES", 100)
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Executor]:
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield pool
+    monkeypatch.setattr(elsewhere, "BLOCK_VALUES", (100, 100))
+    monkeypatch.setattr(elsewhere, "UNIT_VALUES", 250)
 
 
 def run(method: Any, screen: Path, name: str, **options: Any) -> dict[str, np.ndarray]:
@@ -181,7 +174,7 @@ def test_interrupted_run_computes_only_the_blocks_that_are_missing(
         kept = {int(path.stem) for path in (tmp_path / "out.h5ad.blocks/tiles").glob("*.tile")}
         begun = calls_of(monkeypatch, lambda _: None)
         found = run(method, screen, "out", executor=pool, resume=True)
-    assert len(kept) >= 2
+    assert 2 <= len(kept) < len(every)
     assert set(begun) == set(every) - kept
     assert_same_bits(found, expected)
 
@@ -256,7 +249,7 @@ def test_lost_blocks_are_handed_out_again(tmp_path: Path) -> None:
 
 def test_block_lost_three_times_is_an_error_and_the_others_are_kept(tmp_path: Path) -> None:
     screen = write_screen(tmp_path / "screen.h5ad")
-    pool = Losing(lambda _, call: call > 8)
+    pool = Losing(lambda _, call: call > 5)
     with pytest.raises(WorkerError, match=r"lost with its worker 3 times.*resume=True"):
         run(wilcoxon_test, screen, "out", executor=pool)
     assert list((tmp_path / "out.h5ad.blocks/tiles").iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Executor
 from concurrent.futures import ThreadPoolExecutor as Threads
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,15 @@ def test_counts_of_quality_control(
         *({"X": np.asarray(X if layout == "dense" else X.todense())} for X in matrices)
     )
     assert {path.name for path in tmp_path.iterdir()} == {"screen.h5ad", "here.h5ad", "there.h5ad"}
+
+
+def test_processes_change_no_bit(processes: Executor, n_ranges: list[int], tmp_path: Path) -> None:
+    screen = write_h5ad(tmp_path / "screen.h5ad", *count_screen())
+    here, there = summary(screen), summary(screen, executor=processes)
+    np.testing.assert_array_equal(there.cell_gene_counts, here.cell_gene_counts)
+    np.testing.assert_array_equal(there.gene_cell_counts, here.gene_cell_counts)
+    require_same_profiles(screen, "means", processes)
+    assert min(n_ranges) > 1
 
 
 def test_values_that_are_no_counts_are_named_by_whoever_reads_them(tmp_path: Path) -> None:
@@ -184,10 +194,10 @@ def test_profiles_in_panels(
     require_same_profiles(screen, name)
 
 
-def require_same_profiles(screen: Path, name: str) -> None:
+def require_same_profiles(screen: Path, name: str, pool: Executor | None = None) -> None:
     outputs = [screen.with_name(f"{who}.h5ad") for who in ("here", "there")]
-    with Threads(2) as pool:
-        for output, executor in zip(outputs, (None, pool), strict=True):
+    with Threads(2) as threads:
+        for output, executor in zip(outputs, (None, pool or threads), strict=True):
             quietly(PROFILES[name], screen, output_path=output, executor=executor)
     here, there = map(whole_file, outputs)
     assert_same_bits(there, here)
