@@ -284,6 +284,26 @@ def test_data_in_memory_cannot_travel(tmp_path: Path) -> None:
         run_nb(adata, tmp_path / "out.h5ad", executor=pool)
 
 
+def test_executor_of_the_session_leaves_data_in_memory_to_this_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import anndata
+
+    values, labels = nb_screen()
+    adata = anndata.AnnData(values, obs={COLUMN: labels})
+    pool = Losing(lambda *_: False)
+    found = []
+    for name, executor in (("here", None), ("there", pool)):
+        monkeypatch.setattr(cx.settings, "_executor", executor)
+        with pytest.warns(CrispyxWarning) as caught:
+            t_test(adata, perturbation_column=COLUMN, output_path=tmp_path / f"{name}.h5ad")
+        said = [one for one in caught if "settings.executor is passed over" in str(one.message)]
+        assert [one.filename for one in said] == [__file__] * (executor is not None)
+        found.append(tables_of(tmp_path / f"{name}.h5ad"))
+    assert pool.n_calls == 0
+    assert_same_bits(*found)
+
+
 @pytest.mark.parametrize("given", ["clouds", 7])
 def test_what_does_not_compute_is_refused(given: Any, tmp_path: Path) -> None:
     screen = write_screen(tmp_path / "screen.h5ad")
