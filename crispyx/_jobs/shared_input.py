@@ -53,12 +53,19 @@ class SharedInput:
             It is not there any more, or another one.
         """
         key = json.dumps([self.data, self.layer, self.identity], sort_keys=True)
-        source = _opened.get(key, lambda: OpenedInput(self._open)).source()
+        source = _opened.get(key, lambda: OpenedInput(self.open)).source()
         self._require(source)
         return source
 
-    def _open(self) -> MatrixSource:
-        return open_source(self.data, self.layer)
+    def open(self) -> MatrixSource:
+        """Return the input, opened for the caller to close; it raises as :meth:`source` does."""
+        source = open_source(self.data, self.layer)
+        try:
+            self._require(source)
+        except InputError:
+            source.close()
+            raise
+        return source
 
     def _require(self, source: MatrixSource) -> None:
         found = source.identity()

@@ -238,6 +238,8 @@ class _PreprocessingNamespace:
         random_state: int = 0,
         copy: bool = False,
         show_progress: bool = True,
+        *,
+        executor: Any = None,
     ) -> Any:
         """Find the directions of largest variance. See :func:`crispyx.dimred.pca`."""
         from crispyx.dimred import pca
@@ -251,6 +253,7 @@ class _PreprocessingNamespace:
             random_state,
             copy,
             show_progress,
+            executor=executor,
         )
 
     def neighbors(

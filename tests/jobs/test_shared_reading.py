@@ -12,7 +12,7 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
-from layouts import COLUMN, assert_same_bits, count_screen, write_h5ad
+from layouts import COLUMN, assert_same_bits, count_screen, log_screen, write_h5ad
 
 import crispyx as cx
 from crispyx._jobs import ranges, shared_input
@@ -227,3 +227,30 @@ def test_totals_too_large_together_are_refused(monkeypatch, tmp_path: Path) -> N
     monkeypatch.setattr(totals, "LARGEST_TOTAL", int(count_screen()[0].sum()) - 1)
     with Threads(2) as pool, pytest.raises(InputError, match="all counts together"):
         quietly(PROFILES["sums"], screen, output_path=tmp_path / "out.h5ad", executor=pool)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("method", ["sparse_cov", "incremental"])
+def test_principal_components(
+    method: str, layout: str, n_ranges: list[int], tmp_path: Path
+) -> None:
+    values, labels = log_screen(90, 23)
+    found = []
+    for name in ("here", "there"):
+        screen = write_h5ad(tmp_path / f"{name}.h5ad", values, labels, layout=layout)
+        with Threads(3) as pool:
+            executor = pool if name == "there" else None
+            cx.pp.pca(screen, n_comps=5, method=method, executor=executor)
+        adata = anndata.read_h5ad(screen)
+        parts = (adata.obsm["X_pca"], adata.varm["PCs"], adata.uns["pca"]["variance"])
+        found.append({str(k): part for k, part in enumerate(parts)})
+    assert_same_bits(*found)
+    assert n_ranges == ([3] if method == "sparse_cov" and layout != "csc" else [])
+
+
+def test_principal_components_go_into_the_file_that_processes_have_read(
+    processes: Executor, tmp_path: Path
+) -> None:
+    screen = write_h5ad(tmp_path / "screen.h5ad", *log_screen())
+    cx.pp.pca(screen, n_comps=3, executor=processes)
+    assert anndata.read_h5ad(screen).obsm["X_pca"].shape == (61, 3)
