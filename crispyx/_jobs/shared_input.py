@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.paths import resolve_data_path
-from crispyx._io.source import READ_VALUES, MatrixSource, open_source
+from crispyx._io.source import READ_VALUES, MatrixSource, open_source, without_lock
 from crispyx._io.zarr_stores import is_address
 from crispyx._jobs.ranges import in_ranges
 from crispyx._run.executor import Workers, chosen_executor, workers_of
@@ -58,8 +58,12 @@ class SharedInput:
         return source
 
     def open(self) -> MatrixSource:
-        """Return the input, opened for the caller to close; it raises as :meth:`source` does."""
-        source = open_source(self.data, self.layer)
+        """Return the input, opened for the caller to close; it raises as :meth:`source` does.
+
+        The process that asked for the work has it open with a lock.
+        """
+        with without_lock():
+            source = open_source(self.data, self.layer)
         try:
             self._require(source)
         except InputError:

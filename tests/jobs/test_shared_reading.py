@@ -248,9 +248,10 @@ def test_principal_components(
     assert n_ranges == ([3] if method == "sparse_cov" and layout != "csc" else [])
 
 
-def test_principal_components_go_into_the_file_that_processes_have_read(
+def test_file_that_processes_have_read_can_be_changed_in_place(
     processes: Executor, tmp_path: Path
 ) -> None:
     screen = write_h5ad(tmp_path / "screen.h5ad", *log_screen())
+    summary(screen, executor=processes)
     cx.pp.pca(screen, n_comps=3, executor=processes)
     assert anndata.read_h5ad(screen).obsm["X_pca"].shape == (61, 3)
