@@ -31,7 +31,8 @@ class Settings:
         ``"reference"`` runs the same public calls through the slow, readable definitions.
     executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
         What computes the blocks of long operations; None and ``"threads"`` are this process. Any
-        ``concurrent.futures.Executor`` will do.
+        ``concurrent.futures.Executor`` will do. Data in memory, which others cannot see, is
+        computed on by this process all the same, with a warning.
     progress : bool or None
         Progress bars on standard error; None shows them on a terminal only.
     scratch_dir : pathlib.Path or None

@@ -85,7 +85,7 @@ class ChunkCache:
             raise InputError(f"cache_mode is {mode!r}; choose one of {get_args(CacheMode)}")
         self.source = source
         self.mode = mode
-        self._bounds = bounds
+        self.bounds = bounds
         self._ranges: list[tuple[int, int]] = []
         self._kept: list[CompressedBlock | _Spooled | None] = []
         self._complete = False
@@ -139,7 +139,7 @@ class ChunkCache:
         if self._scratch is not None:
             self._scratch.seek(0)
         for block in self.source.native_blocks(
-            summary, max_values=self._bounds.max_values, max_major=self._bounds.max_major
+            summary, max_values=self.bounds.max_values, max_major=self.bounds.max_major
         ):
             self._ranges.append((block.start, block.stop))
             self._kept.append(self._keep(block))

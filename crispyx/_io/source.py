@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +50,8 @@ from crispyx._io.zarr_stores import (
 from crispyx.errors import InputError
 
 __all__ = ["READ_VALUES", "MatrixSource", "MatrixSummary", "open_file", "open_source"]
+
+_unlocked: ContextVar[bool] = ContextVar("unlocked", default=False)
 
 
 def open_source(
@@ -183,6 +188,19 @@ def _require_no_modality(modality: str | None, where: str) -> None:
         raise InputError(f"{where} has no modalities ({modality!r} was given); only MuData has")
 
 
+@contextmanager
+def without_lock() -> Iterator[None]:
+    """Open files without a lock: somebody else has one as long as they are read.
+
+    They may stay open afterwards without being in the way of a change in place.
+    """
+    token = _unlocked.set(True)
+    try:
+        yield
+    finally:
+        _unlocked.reset(token)
+
+
 def open_file(path: Path) -> h5py.File:
     """Open an HDF5 file for reading.
 
@@ -197,6 +215,10 @@ def open_file(path: Path) -> h5py.File:
             f"{str(path)!r} is a folder without a 10x matrix (matrix.mtx.gz); give the file in it"
         )
     recover(path)
+    if _unlocked.get():
+        # Where this process has the file open with a lock, it is opened like that again.
+        with suppress(OSError):
+            return h5py.File(path, "r", locking=False)
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from crispyx._io.genes import GeneStream, TurnedMatrix
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.source import MatrixSource, MatrixSummary, open_source
 from crispyx._jobs.block_folder import BlockFolder, PassTiles, Tile
+from crispyx._jobs.shared_input import OpenedInput
 from crispyx._jobs.tiles import Rows
 from crispyx._kernels.layout import Membership
 from crispyx._run.fingerprint import difference, require_unchanged
@@ -345,17 +347,11 @@ class OpenedStage:
         self.folder, self.key = folder, key
         self.stage: Stage = _saved(folder, STAGE, key)
         self.identity = folder.identity(STAGE) or {}
-        self._source: OfThread[MatrixSource] = OfThread()
-        self._sources: list[MatrixSource] = []
+        self._input = OpenedInput(partial(_opened_input, folder, self.stage))
 
     def source(self) -> MatrixSource:
         """Return this thread's input."""
-        source = self._source.get()
-        if source is None:
-            source = _opened_input(self.folder, self.stage)
-            self._sources.append(source)
-            self._source.set(source)
-        return source
+        return self._input.source()
 
     def turned(self) -> TurnedMatrix | None:
         """Return the turned matrix."""
@@ -363,8 +359,7 @@ class OpenedStage:
 
     def close(self) -> None:
         """Close the input, wherever it was opened."""
-        for source in self._sources:
-            source.close()
+        self._input.close()
 
 
 class _OpenedManifest:

@@ -42,6 +42,7 @@ def run_units(
     resume: bool,
     label: str,
     show: bool | None,
+    ahead: bool = True,
 ) -> None:
     """Compute the tiles that ``store`` lacks.
 
@@ -59,6 +60,8 @@ def run_units(
         Name shown beside the progress bar.
     show : bool or None
         Progress bar; None decides by settings and terminal.
+    ahead : bool
+        Compute a block while the one before is written, in another thread.
 
     An interruption leaves the checkpoint, which a call with ``resume=True`` continues.
     """
@@ -69,7 +72,8 @@ def run_units(
         # Closed here, whatever happens: threads are reading and computing ahead.
         with (
             closing(blocks(store.width, done * store.width)) as stream,
-            closing(prefetch(map(compute, stream))) as tiles,
+            closing(compute(block) for block in stream) as computed,
+            closing(prefetch(computed) if ahead else computed) as tiles,
         ):
             for tile in track(
                 tiles, total=store.n_units, label=label, unit="block", show=show, done=done

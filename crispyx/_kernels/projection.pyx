@@ -120,20 +120,24 @@ def add_gram(
     const value_t[::1] values,  # IN (nnz,)
     const int[::1] genes,       # IN (nnz,), rising within a row
     const int64[::1] ptr,       # IN (n_rows + 1,)
-    double[:, ::1] out,         # IN OUT (n_genes, n_genes), the upper triangle
+    int first,                  # IN gene of the first row of out
+    double[:, ::1] out,         # IN OUT (n_rows, n_genes), the upper triangle
     int n_threads,
 ):
-    """Add X^T X of a block of rows; every entry is summed in the order of the rows."""
+    """Add some rows of X^T X of a block of rows; every entry is summed in the order of the cells."""
     cdef Py_ssize_t t, i, j, k
+    cdef int stop = first + <int> out.shape[0]
     cdef double x
     cdef double* row
     with nogil:
         for t in prange(n_threads, schedule="static", num_threads=n_threads):
             for i in range(ptr.shape[0] - 1):
                 for j in range(ptr[i], ptr[i + 1]):
-                    if genes[j] % n_threads != t:
+                    if genes[j] >= stop:
+                        break
+                    if genes[j] < first or genes[j] % n_threads != t:
                         continue
                     x = values[j]
-                    row = &out[genes[j], 0]
+                    row = &out[genes[j] - first, 0]
                     for k in range(j, ptr[i + 1]):
                         row[genes[k]] += x * values[k]

@@ -129,6 +129,7 @@ class _PreprocessingNamespace:
         output_path: str | Path | None = None,
         force: bool = False,
         resume: bool = False,
+        executor: Any = None,
     ) -> AnnData:
         """Filter cells, perturbations and genes; write and return the filtered file.
 
@@ -161,6 +162,7 @@ class _PreprocessingNamespace:
             output_path=output_path,
             force=force,
             resume=resume,
+            executor=executor,
         )
         assert result.filtered is not None  # an output was given
         return result.filtered
@@ -236,6 +238,8 @@ class _PreprocessingNamespace:
         random_state: int = 0,
         copy: bool = False,
         show_progress: bool = True,
+        *,
+        executor: Any = None,
     ) -> Any:
         """Find the directions of largest variance. See :func:`crispyx.dimred.pca`."""
         from crispyx.dimred import pca
@@ -249,6 +253,7 @@ class _PreprocessingNamespace:
             random_state,
             copy,
             show_progress,
+            executor=executor,
         )
 
     def neighbors(

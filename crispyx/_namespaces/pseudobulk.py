@@ -29,6 +29,7 @@ class _PseudobulkNamespace:
         memory_limit_gb: float | None = None,
         resume: bool = False,
         force: bool = False,
+        executor: Any = None,
     ) -> AnnData:
         """Compute the mean log-normalized expression of every perturbation and its effect.
 
@@ -50,6 +51,7 @@ class _PseudobulkNamespace:
             memory_limit_gb=memory_limit_gb,
             resume=resume,
             force=force,
+            executor=executor,
         )
 
     def pseudobulk(
@@ -69,6 +71,7 @@ class _PseudobulkNamespace:
         memory_limit_gb: float | None = None,
         resume: bool = False,
         force: bool = False,
+        executor: Any = None,
     ) -> AnnData:
         """Compute pseudo-bulk log fold changes of every perturbation.
 
@@ -91,6 +94,7 @@ class _PseudobulkNamespace:
             memory_limit_gb=memory_limit_gb,
             resume=resume,
             force=force,
+            executor=executor,
         )
 
     def aggregate(self, data: Any, *, groupby: str | Sequence[str], **kwargs: Any) -> AnnData:

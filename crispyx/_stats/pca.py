@@ -88,6 +88,7 @@ def principal_components(
     random_state: int,
     tolerance: float,
     max_passes: int,
+    gram: Callable[[], np.ndarray] | None = None,
 ) -> Components:
     """Return the leading principal components.
 
@@ -112,13 +113,17 @@ def principal_components(
         Residual over the largest variance at which Lanczos stops.
     max_passes : int
         Passes after which Lanczos stops all the same.
+    gram : callable or None
+        Returns all of :func:`gram_rows`; None sums them up here.
     """
     if engine == "reference":
         found = reference.pca(_dense(rows(), moments), n_components)
         return Components(found.components, found.variance, found.variance_ratio, 0.0, True)
     with one_blas_thread():
         if method == "sparse_cov":
-            pairs = _from_covariance(rows, moments, n_components, n_threads)
+            n_genes = len(moments.mean)
+            product = gram() if gram else gram_rows(rows(), n_genes, 0, n_genes, n_threads)
+            pairs = _from_covariance(product, moments, n_components)
         else:
             pairs = leading_eigenpairs(
                 lambda vectors: covariance_product(rows(), moments, vectors, n_threads),
@@ -179,15 +184,23 @@ def coordinates(
         yield np.concatenate(list(out), axis=1)[:, :n_components]
 
 
-def _from_covariance(
-    rows: Rows, moments: GeneMoments, n_components: int, n_threads: int
-) -> Eigenpairs:
+def gram_rows(
+    rows: Iterable[CompressedBlock], n_genes: int, start: int, stop: int, n_threads: int
+) -> np.ndarray:
+    """Return rows ``start`` to ``stop`` of X^T X (stop - start, n_genes), the upper triangle.
+
+    Every entry is summed over the cells in their order, whichever rows are asked for.
+    """
+    gram = np.zeros((stop - start, n_genes))
+    for block in rows:
+        kernel.add_gram(block.values, block.minor, block.ptr, start, gram, n_threads)
+    return gram
+
+
+def _from_covariance(gram: np.ndarray, moments: GeneMoments, n_components: int) -> Eigenpairs:
     import scipy.linalg
 
     n_genes = len(moments.mean)
-    gram = np.zeros((n_genes, n_genes))
-    for block in rows():
-        kernel.add_gram(block.values, block.minor, block.ptr, gram, n_threads)
     covariance = gram - moments.n_cells * np.outer(moments.mean, moments.mean)
     covariance /= moments.n_cells - 1
     values, vectors = scipy.linalg.eigh(

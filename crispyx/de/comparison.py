@@ -23,10 +23,10 @@ from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.plan import Plan
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.screen import Screen, resolve_screen
+from crispyx._jobs.shared_input import executor_for
 from crispyx._jobs.size_factors import Reach
 from crispyx._jobs.tiles import Rows, TileStore
 from crispyx._kernels.layout import Membership
-from crispyx._run.executor import chosen_executor
 from crispyx._run.fingerprint import fingerprint
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.multiple_testing import adjust
@@ -213,7 +213,7 @@ def compare(
     """
     engine, executor = settings.engine, running.executor
     if not isinstance(executor, elsewhere.InSteps):
-        executor = chosen_executor(executor)
+        executor = executor_for(executor, data, stacklevel=4)
     with open_source(data, selection.layer) as source:
         screen = resolve_screen(
             source,

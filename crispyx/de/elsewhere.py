@@ -12,7 +12,7 @@ import numpy as np
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.matrix import READ_VALUES
-from crispyx._io.paths import blocks_folder, resolve_data_path
+from crispyx._io.paths import blocks_folder
 from crispyx._jobs.block_folder import BlockFolder, PassTiles
 from crispyx._jobs.block_work import (
     MANIFEST,
@@ -28,11 +28,11 @@ from crispyx._jobs.block_work import (
 )
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.plan import MAX_WIDTH, Plan
+from crispyx._jobs.shared_input import reopened_by
 from crispyx._jobs.size_factors import Reach
 from crispyx._jobs.tiles import AssembledTiles
 from crispyx._run.executor import Workers, workers_of
 from crispyx._run.progress import track
-from crispyx.errors import InputError, InputTypeError
 from crispyx.settings import settings
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _stage(
             n_units = min(max(n_units, 1), MOST_UNITS, source.storage.n_major)
         edges = np.linspace(0, source.storage.n_major, n_units + 1).astype(np.int64)
         membership = call.method.membership(comparison)
-        data = _reopened_by(call.data)
+        data = reopened_by(call.data)
         stage = Stage(data, call.selection.layer, membership, edges, call.method.looks)
         found = stage, folder.save(STAGE, comparison.identity, stage)
     stage, key = found
@@ -244,21 +244,3 @@ def _with_wide_blocks(comparison: Comparison) -> Comparison:
     running = comparison.running
     width = MAX_WIDTH if running.width is None else running.width
     return replace(comparison, running=replace(running, width=width))
-
-
-def _reopened_by(data: Any) -> Any:
-    """Return what another process opens the input with.
-
-    Raises
-    ------
-    InputError
-        The data is in memory, or partly so.
-    """
-    if isinstance(data, (list, tuple)):
-        return [_reopened_by(one) for one in data]
-    if isinstance(data, (str, os.PathLike)):
-        return os.path.abspath(os.path.expanduser(data))
-    try:
-        return os.path.abspath(resolve_data_path(data))
-    except InputTypeError as error:
-        raise InputError(f"other processes cannot see this data: {error}") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from crispyx._io.row_passes import RowPasses
 from crispyx._io.segments import MAX_SEGMENT_MAJOR
 from crispyx._io.source import MatrixSource, open_source
+from crispyx._jobs.shared_input import executor_for, readers_of
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.budget import working_memory
 from crispyx._run.progress import track
@@ -27,6 +29,7 @@ from crispyx._stats.pca import (
     principal_components,
 )
 from crispyx.data.arguments import whole
+from crispyx.dimred.elsewhere import gram_elsewhere
 from crispyx.dimred.target import Slots, resolve_target
 from crispyx.errors import CrispyxWarning, InputError
 from crispyx.settings import Engine, settings
@@ -47,6 +50,8 @@ def pca(
     random_state: int = 0,
     copy: bool = False,
     show_progress: bool = True,
+    *,
+    executor: Any = None,
 ) -> Any:
     r"""Find the directions of largest variance, and the cells' coordinates in them.
 
@@ -78,6 +83,10 @@ def pca(
         Leave ``adata`` as it is and return a copy: for a file ``crispyx_pca.h5ad`` beside it.
     show_progress : bool
         Progress on standard error, where that is a terminal.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What sums the covariance matrix of ``sparse_cov``, by ranges of its rows, of a matrix stored
+        by cells (CSR, dense); None takes ``crispyx.settings.executor``, else the threads of this
+        process, which do the other passes, ``incremental`` and CSC matrices in any case.
 
     Returns
     -------
@@ -107,6 +116,7 @@ def pca(
     n_comps = whole("n_comps", n_comps, 1)
     if chunk_size is not None:
         chunk_size = whole("chunk_size", chunk_size, 1)
+    executor = executor_for(executor, adata)
     target = resolve_target(adata)
     with open_source(adata) as source:
         genes, restricted = _genes(source, use_highly_variable)
@@ -120,14 +130,26 @@ def pca(
         chosen: PcaMethod = "sparse_cov" if small else "incremental"
         if method != "auto":
             chosen = method  # type: ignore[assignment]
+        rows_per_block = _rows_per_block(source, chunk_size)
         passes = RowPasses(
-            source,
-            genes,
-            rows_per_block=_rows_per_block(source, chunk_size),
-            budget=working_memory() // 2,
+            source, genes, rows_per_block=rows_per_block, budget=working_memory() // 2
         )
+        alone = chosen != "sparse_cov" or source.layout == "csc" or settings.engine == "reference"
+        show = None if show_progress else False
         try:
-            found, table = _compute(passes, n_comps, chosen, random_state, show_progress)
+            with readers_of(
+                source,
+                adata,
+                None,
+                None if alone else executor,
+                output=None,
+                label="pca",
+                show=show,
+            ) as readers:
+                gram = None
+                if readers is not None:
+                    gram = partial(gram_elsewhere, readers, genes, rows_per_block)
+                found, table = _compute(passes, n_comps, chosen, random_state, show, gram)
         finally:
             passes.close()
     loadings = np.zeros((len(genes), n_comps), dtype=np.float32)
@@ -172,11 +194,15 @@ def _rows_per_block(source: MatrixSource, chunk_size: int | None) -> int:
 
 
 def _compute(
-    passes: RowPasses, n_comps: int, method: PcaMethod, random_state: int, show_progress: bool
+    passes: RowPasses,
+    n_comps: int,
+    method: PcaMethod,
+    random_state: int,
+    show: bool | None,
+    gram: Callable[[], np.ndarray] | None,
 ) -> tuple[Components, np.ndarray]:
     n_threads = resolve_threads()
     engine = settings.engine
-    show = None if show_progress else False
     with closing(track(itertools.count(), total=None, label="pca", unit="pass", show=show)) as bar:
 
         def rows() -> Iterator[CompressedBlock]:
@@ -195,6 +221,7 @@ def _compute(
             random_state=random_state,
             tolerance=TOLERANCE,
             max_passes=MAX_PASSES,
+            gram=gram,
         )
         if not found.converged:
             warnings.warn(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.source import open_source
+from crispyx._jobs.shared_input import executor_for
 from crispyx._jobs.tiles import TileStore
 from crispyx._stats.pseudobulk import Members
 from crispyx.data.arguments import PathLike, positive, whole
@@ -49,6 +50,7 @@ def effects(
     verbose: int | bool = False,
     resume: bool = False,
     force: bool = False,
+    executor: Any = None,
 ) -> AnnData:
     r"""Compute mean log expression, perturbed minus control, within every batch.
 
@@ -72,7 +74,7 @@ def effects(
     layer, chunk_size, memory_limit_gb, n_jobs, output_dir, data_name, output_path, verbose
         As in :func:`aggregate`; without names given the result is ``crispyx_batch_effects.h5ad``
         (``crispyx_aggregated_effects.h5ad``).
-    resume, force
+    resume, force, executor
         Likewise.
 
     Returns
@@ -157,8 +159,9 @@ def effects(
             resume,
             force,
             True if verbose else None,
+            executor_for(executor, data),
         )
-        return run(source, job, running)
+        return run(source, data, layer, job, running)
 
 
 def _per_perturbation(
@@ -252,6 +255,7 @@ def normalized_effects(
     verbose: int | bool = False,
     resume: bool = False,
     force: bool = False,
+    executor: Any = None,
 ) -> AnnData:
     r"""Compute effects on depth-normalized expression, perturbed minus control within batches.
 
@@ -281,7 +285,7 @@ def normalized_effects(
     layer, chunk_size, memory_limit_gb, n_jobs, output_dir, data_name, output_path, verbose
         As in :func:`aggregate`; without names given the result is
         ``crispyx_normalized_effects.h5ad``.
-    resume, force
+    resume, force, executor
         Likewise.
 
     Returns
@@ -332,5 +336,6 @@ def normalized_effects(
             resume,
             force,
             True if verbose else None,
+            executor_for(executor, data),
         )
-        return run(source, effects_job(source, found, profile, layer), running)
+        return run(source, data, layer, effects_job(source, found, profile, layer), running)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.source import open_source
+from crispyx._jobs.shared_input import executor_for
 from crispyx._jobs.tiles import TileStore
 from crispyx._stats.pseudobulk import Members, Transform
 from crispyx.data.arguments import PathLike, positive
@@ -73,6 +74,7 @@ def compute_average_log_expression(
     memory_limit_gb: float | None = None,
     resume: bool = False,
     force: bool = False,
+    executor: Any = None,
 ) -> AnnData:
     r"""Compute the mean log-normalized expression of every perturbation and its effect.
 
@@ -111,6 +113,8 @@ def compute_average_log_expression(
         Continue an interrupted run from its checkpoint.
     force : bool
         Compute again even when the same result is already there.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        As in :func:`crispyx.pseudobulk.aggregate`.
 
     Returns
     -------
@@ -143,6 +147,7 @@ def compute_average_log_expression(
             memory_limit_gb,
             resume=resume,
             force=force,
+            executor=executor_for(executor, data),
         ),
     )
 
@@ -163,6 +168,7 @@ def compute_pseudobulk_expression(
     memory_limit_gb: float | None = None,
     resume: bool = False,
     force: bool = False,
+    executor: Any = None,
 ) -> AnnData:
     r"""Compute pseudo-bulk log fold changes of every perturbation against the control.
 
@@ -178,7 +184,7 @@ def compute_pseudobulk_expression(
         Counts; an AnnData in memory needs ``output_path`` or ``output_dir``.
     perturbation_column, control_label, gene_name_column, perturbations, chunk_size, output_dir
         As in :func:`compute_average_log_expression`.
-    layer, output_path, memory_limit_gb, resume, force
+    layer, output_path, memory_limit_gb, resume, force, executor
         Likewise.
     baseline_count : float
         b, the factor of the mean within the logarithm: the larger it is, the less genes of low
@@ -224,6 +230,7 @@ def compute_pseudobulk_expression(
             memory_limit_gb,
             resume=resume,
             force=force,
+            executor=executor_for(executor, data),
         ),
     )
 
@@ -238,7 +245,7 @@ def _effects_of_screen(
     with open_source(data, layer) as source:
         found = find_differences(source, *selection)
         job = effects_job(source, found, method, layer)
-        return run(source, job, running)
+        return run(source, data, layer, job, running)
 
 
 def effects_job(source: Any, found: Differences, method: ProfileMethod, layer: str | None) -> Job:

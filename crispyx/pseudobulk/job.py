@@ -17,6 +17,7 @@ from crispyx._jobs.driver import run_units, writing_units
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.partial import PartialUnit
 from crispyx._jobs.plan import BLOCK_VALUES, BYTES_PER_GROUPED, BYTES_PER_READ, MAX_WIDTH
+from crispyx._jobs.shared_input import Readers, readers_of
 from crispyx._jobs.tiles import HeldTile, TileStore
 from crispyx._run.budget import require, working_memory
 from crispyx._run.fingerprint import fingerprint
@@ -24,8 +25,9 @@ from crispyx._run.threads import resolve_threads
 from crispyx._stats.pseudobulk import Members, Transform
 from crispyx.data.arguments import PathLike, output_of, whole
 from crispyx.data.ondisk import AnnData
+from crispyx.pseudobulk.elsewhere import panels_elsewhere
 from crispyx.pseudobulk.totals import Totals
-from crispyx.settings import Engine, settings
+from crispyx.settings import settings
 
 BYTES_PER_TOTAL = 16  # the total, and a copy of it on its way into a file
 
@@ -43,6 +45,7 @@ class Running:
     resume: bool = False
     force: bool = False
     show: bool | None = None
+    executor: Any = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ class Job:
     n_tables: int
 
 
-def run(source: MatrixSource, job: Job, running: Running) -> AnnData:
-    """Run a job, or reload its result.
+def run(source: MatrixSource, data: Any, layer: str | None, job: Job, running: Running) -> AnnData:
+    """Run a job, or reload its result; ``source`` was opened with ``data`` and ``layer``.
 
     Raises
     ------
@@ -100,9 +103,20 @@ def run(source: MatrixSource, job: Job, running: Running) -> AnnData:
         resolve_threads(running.n_jobs),
         None if max_cells is None else whole("chunk_size", max_cells, 1),
     )
-    width = _panel_width(source, n_groups, running.memory_limit_gb)
-    with writing_units(output):
-        _compute(output, totals, job, running, width, identity, engine)
+    with (
+        writing_units(output),
+        readers_of(
+            source,
+            data,
+            layer,
+            running.executor,
+            running.n_jobs,
+            output=output,
+            label=job.kind,
+            show=running.show,
+        ) as readers,
+    ):
+        _compute(output, totals, job, running, identity, readers)
     return AnnData(output)
 
 
@@ -111,25 +125,30 @@ def _compute(
     totals: Totals,
     job: Job,
     running: Running,
-    width: int,
     identity: Mapping[str, Any],
-    engine: Engine,
+    readers: Readers | None,
 ) -> None:
     shape = (job.members.n_groups, totals.source.shape[1])
+    limit = running.memory_limit_gb
+    width = _panel_width(totals.source, shape[0], limit, readers is not None)
     checkpoint = Checkpoint(output, identity, -(-shape[1] // width), None)
     kind = HeldTile if width == shape[1] else TileStore
     store = kind(output, {"total": job.counts.dtype}, shape, width, checkpoint)
     unit = PartialUnit(output, identity)
     if not running.resume:
         unit.remove()
+    panels = partial(totals.panels, partial=unit)
+    if readers is not None:
+        panels = partial(panels_elsewhere, totals=totals, readers=readers)
     try:
         run_units(
             store,
-            partial(totals.panels, partial=unit),
+            panels,
             lambda total: {"total": total},
             resume=running.resume,
             label=job.kind,
-            show=running.show,
+            show=running.show if readers is None else False,  # ranges have a bar of their own
+            ahead=readers is None,
         )
         totals.decide()
         job.write(output, store, totals, identity)
@@ -139,17 +158,23 @@ def _compute(
         store.close()
 
 
-def _panel_width(source: MatrixSource, n_groups: int, memory_limit_gb: float | None) -> int:
-    """Return how many genes are summed at a time: all of a matrix stored by cells, if they fit."""
+def _panel_width(
+    source: MatrixSource, n_groups: int, memory_limit_gb: float | None, by_others: bool
+) -> int:
+    """Return how many genes are summed at a time: all of a matrix stored by cells, if they fit.
+
+    Of a CSC matrix that others read all of them, too.
+    """
+    by_genes = source.layout == "csc" and not by_others
     n_cells, n_genes = source.shape
     stored = source.storage.n_stored
     budget = working_memory(memory_limit_gb)
     per_gene = BYTES_PER_TOTAL * n_groups
-    if source.layout == "csc":
+    if by_genes:
         per_gene += BYTES_PER_GROUPED * stored // n_genes
     fixed = BYTES_PER_READ * min(READ_VALUES, stored) + 48 * n_cells
     require(fixed + per_gene, budget, f"{source.where}: a sum over {n_groups} groups of cells")
     width = n_genes
-    if source.layout == "csc":
+    if by_genes:
         width = min(MAX_WIDTH, max(1, BLOCK_VALUES * n_genes // max(1, stored)))
     return int(np.clip((budget - fixed) // per_gene, 1, min(width, n_genes)))

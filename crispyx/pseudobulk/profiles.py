@@ -14,6 +14,7 @@ import numpy as np
 from crispyx._io.annotations import as_labels
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.screen import gene_names
+from crispyx._jobs.shared_input import executor_for
 from crispyx._jobs.tiles import TileStore
 from crispyx._kernels.layout import Membership
 from crispyx._stats.pseudobulk import Members, Transform, bootstrap_times
@@ -73,6 +74,7 @@ def aggregate(
     verbose: int | bool = False,
     resume: bool = False,
     force: bool = False,
+    executor: Any = None,
 ) -> AnnData:
     """Add up, or average, the cells of every combination of values of obs columns.
 
@@ -118,6 +120,10 @@ def aggregate(
         Continue an interrupted run from its checkpoint.
     force : bool
         Compute again even when the same result is already there.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What sums: ranges of cells where sums are integers, otherwise ranges of genes, which take
+        the cells in their order; None takes ``crispyx.settings.executor``, else the threads of this
+        process.
 
     Returns
     -------
@@ -185,8 +191,9 @@ def aggregate(
             resume,
             force,
             True if verbose else None,
+            executor_for(executor, data),
         )
-        return run(source, job, running)
+        return run(source, data, layer, job, running)
 
 
 def find_profiles(source: MatrixSource, keys: Sequence[str], min_cells: int) -> Profiles:

@@ -66,10 +66,33 @@ class Totals:
         """What becomes of a value before it is added."""
         return self.counts if self.holds_counts or self.otherwise is None else self.otherwise
 
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether numbers depend on a look at all values of a CSC matrix before they are added."""
+        return self.otherwise is not None or self.counts.target_sum is not None
+
     def decide(self) -> None:
         """Look at all values, unless it is known what the matrix holds."""
         if not self._decided:
-            self._library_sizes()
+            self.library_sizes()
+
+    def learn(self, holds_counts: bool, sizes: np.ndarray | None) -> None:
+        """Take over what others have found out by a look at all values."""
+        self.holds_counts, self._sizes, self._decided = holds_counts, sizes, True
+
+    def of_genes(self, begin: int, stop: int) -> np.ndarray:
+        """Return the totals (n_groups, stop - begin) of some genes over all cells."""
+        if self.source.layout == "csc":
+            return self._by_genes(begin, stop)
+        return self._by_cells(begin, stop, None)
+
+    def of_cells(self, first: int, last: int, begin: int, stop: int) -> tuple[np.ndarray, float]:
+        """Return the totals of genes ``begin`` to ``stop`` over cells ``first`` to ``last``.
+
+        With them goes the sum of all counts of those cells.
+        """
+        totals = np.zeros((self.members.n_groups, stop - begin), dtype=self.transform.dtype)
+        return totals, self._add_cells(totals, begin, first, None, last)
 
     def panels(
         self, width: int, start: int, partial: PartialUnit
@@ -94,10 +117,10 @@ class Totals:
                 yield self._by_cells(begin, stop, partial)
                 partial.remove()
 
-    def _by_cells(self, begin: int, stop: int, partial: PartialUnit) -> np.ndarray:
+    def _by_cells(self, begin: int, stop: int, partial: PartialUnit | None) -> np.ndarray:
         while True:
             totals = np.zeros((self.members.n_groups, stop - begin), dtype=self.transform.dtype)
-            state = partial.load(totals)
+            state = None if partial is None else partial.load(totals)
             done = 0
             if state is not None and state["gene"] == begin:
                 done, self.holds_counts = state["cells"], state["holds_counts"]
@@ -107,17 +130,26 @@ class Totals:
                 self._add_cells(totals, begin, done, partial)
             except _FractionError:
                 self.holds_counts = False
-                partial.remove()
+                if partial is not None:
+                    partial.remove()
                 continue
             self._decided = True
             return totals
 
-    def _add_cells(self, totals: np.ndarray, begin: int, done: int, partial: PartialUnit) -> None:
+    def _add_cells(
+        self,
+        totals: np.ndarray,
+        begin: int,
+        done: int,
+        partial: PartialUnit | None,
+        last: int | None = None,
+    ) -> float:
+        """Add cells ``done`` to ``last``, all there are unless given; return their library size."""
         n_genes = self.source.shape[1]
         summary = self.source.empty_summary()
 
         # Nothing is saved on an interruption: it may come between an addition and its being noted.
-        with closing(prefetch(self._blocks_of_members(summary, done))) as blocks:
+        with closing(prefetch(self._blocks_of_members(summary, done, last))) as blocks:
             for block in blocks:
                 self._check(block, summary)
                 add_cells(
@@ -131,14 +163,16 @@ class Totals:
                     self.engine,
                     self.n_threads,
                 )
-                if partial.due:
+                if partial is not None and partial.due:
                     state = {"cells": block.stop, "holds_counts": self.holds_counts}
                     partial.save({"gene": begin, **state}, totals)
-        self._check_totals(summary)
+        counted = float(summary.library_sizes.sum())
+        self.require_room(counted)
+        return counted
 
     def _by_genes(self, begin: int, stop: int) -> np.ndarray:
         if self._sizes is None:
-            self._sizes = self._library_sizes()
+            self._sizes = self.library_sizes()
         totals = np.zeros((stop - begin, self.members.n_groups), dtype=self.transform.dtype)
         summary = self.source.empty_summary()
         for block in self._blocks(summary, begin, stop):
@@ -152,15 +186,18 @@ class Totals:
                 self.engine,
                 self.n_threads,
             )
-        self._check_totals(summary)
+        self.require_room(float(summary.library_sizes.sum()))
         return totals.T
 
-    def _library_sizes(self) -> np.ndarray:
-        """Return what scales the cells, after a look at all values where numbers depend on it."""
-        if self.otherwise is None and self.counts.target_sum is None:
+    def library_sizes(self, begin: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return what scales the cells, after a look at all values where numbers depend on it.
+
+        Of the vectors ``begin`` to ``stop`` of the stored axis it is their part.
+        """
+        if not self.needs_sizes:
             return np.ones(self.source.shape[0])
         summary = self.source.empty_summary()
-        with closing(prefetch(self._blocks(summary, 0))) as blocks:
+        with closing(prefetch(self._blocks(summary, begin, stop))) as blocks:
             for block in blocks:
                 try:
                     self._check(block, summary)
@@ -171,11 +208,13 @@ class Totals:
         return summary.library_sizes
 
     def _blocks_of_members(
-        self, summary: MatrixSummary, start: int
+        self, summary: MatrixSummary, start: int, last: int | None
     ) -> Generator[CompressedBlock, None, None]:
         """Yield the cells from ``start`` on, but for long gaps of cells that are in no group."""
+        last = self.source.shape[0] if last is None else last
         for first, stop in self.members.membership.stretches(start):
-            yield from self._blocks(summary, first, stop)
+            if first < last:
+                yield from self._blocks(summary, first, min(stop, last))
 
     def _blocks(
         self, summary: MatrixSummary, start: int, stop: int | None = None
@@ -213,9 +252,10 @@ class Totals:
                 setattr(seen, name, self.source.entry(block, int(places[place])))
         return seen
 
-    def _check_totals(self, summary: MatrixSummary) -> None:
+    def require_room(self, counted: float) -> None:
+        """Raise InputError where totals of so many counts could be larger than they can be."""
         times = int(self.members.times.max(initial=1))
-        if self.transform.whole and summary.library_sizes.sum() * times >= LARGEST_TOTAL:
+        if self.transform.whole and counted * times >= LARGEST_TOTAL:
             raise InputError(
                 f"{self.source.where}: all counts together exceed 2^63, which totals cannot hold"
             )

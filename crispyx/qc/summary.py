@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,7 @@ from crispyx._io.placed import MatrixForm
 from crispyx._io.source import MatrixSource, open_source
 from crispyx._io.subset import Subset
 from crispyx._jobs.outputs import can_reuse
+from crispyx._jobs.shared_input import Readers, executor_for, readers_of
 from crispyx._jobs.subset_job import write_subset
 from crispyx._run.fingerprint import fingerprint
 from crispyx._stats.qc import cells_per_label, kept_perturbations
@@ -70,6 +71,7 @@ def quality_control_summary(
     output_path: PathLike | None = None,
     force: bool = False,
     resume: bool = False,
+    executor: Any = None,
 ) -> QualityControlResult:
     """Filter cells, then perturbations, then genes, and write what is left.
 
@@ -121,6 +123,10 @@ def quality_control_summary(
         same computation is left alone and a file of another origin is an error.
     resume : bool
         Continue writing the file of an interrupted run; masks and counts are found anew.
+    executor : {"threads", "processes"}, Executor, dask.distributed.Client or None
+        What counts ranges of cells (of genes, of a CSC matrix); None takes
+        ``crispyx.settings.executor``, else this process, which writes the file in any case. Others
+        read the input in every pass: ``cache_mode`` is without effect then.
 
     Returns
     -------
@@ -153,6 +159,7 @@ def quality_control_summary(
     if chunk_size is not None:
         chunk_size = whole("chunk_size", chunk_size, 1)
     engine = settings.engine
+    executor = executor_for(executor, data)
     with open_source(data) as source:
         labels = cell_labels(source, perturbation_column, control_label)
         columns = _gene_columns(source, gene_name_column)
@@ -179,8 +186,13 @@ def quality_control_summary(
             output=output,
             engine=engine,
         )
-        with passes.open(source) as cache:
-            masks = _masks(cache, labels, limits, delta, engine)
+        if executor is not None:
+            passes = replace(passes, cache="none")
+        with (
+            passes.open(source) as cache,
+            readers_of(source, data, None, executor, output=output, label="counts") as readers,
+        ):
+            masks = _masks(cache, labels, limits, delta, engine, readers)
             if output is not None and not reuse:
                 _write(cache, masks, columns, output, identity, resume=resume)
     return QualityControlResult(
@@ -206,19 +218,26 @@ def _gene_columns(source: MatrixSource, gene_name_column: str | None) -> dict[st
 
 
 def _masks(
-    cache: ChunkCache, labels: CellLabels, limits: Thresholds, delta: float, engine: Engine
+    cache: ChunkCache,
+    labels: CellLabels,
+    limits: Thresholds,
+    delta: float,
+    engine: Engine,
+    readers: Readers | None,
 ) -> _Masks:
     everyone = np.ones(cache.source.shape[0], dtype=bool)
     least = limits.min_cells_per_perturbation
     large = kept_perturbations(labels.values, everyone, labels.control, least, engine)
     candidates = labels.belongs_to(large)
-    counts = count_rich_cells(cache, engine, candidates, limits.min_genes)
+    counts = count_rich_cells(cache, engine, candidates, limits.min_genes, readers)
     survives = counts.genes_per_cell >= limits.min_genes
     keep = kept_perturbations(labels.values, survives, labels.control, least, engine)
     cells = survives & labels.belongs_to(keep)
     _require_cells(cache.source, counts.genes_per_cell, survives, cells, labels, limits)
     counted = everyone if cache.source.layout == "csc" else candidates & survives
-    per_gene = _expressing_cells(cache, counts.cells_per_gene, counted, cells, delta, engine)
+    per_gene = _expressing_cells(
+        cache, counts.cells_per_gene, counted, cells, delta, engine, readers
+    )
     genes = per_gene >= limits.min_cells_per_gene
     _require_genes(cache.source, per_gene, genes, cells, limits)
     n_kept = sum(keep.values())
@@ -236,14 +255,15 @@ def _expressing_cells(
     cells: np.ndarray,
     delta: float,
     engine: Engine,
+    readers: Readers | None,
 ) -> np.ndarray:
     """Return the kept cells that express each gene, from the counts over more cells."""
     dropped = counted & ~cells
     if not dropped.any():
         return over_counted
     if dropped.mean() <= delta:
-        return over_counted - count_expressed(cache, engine, dropped).cells_per_gene
-    return count_expressed(cache, engine, cells).cells_per_gene
+        return over_counted - count_expressed(cache, engine, dropped, readers).cells_per_gene
+    return count_expressed(cache, engine, cells, readers).cells_per_gene
 
 
 def _require_cells(

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import assert_same_bits, tables_of
+from layouts import COLUMN, assert_same_bits, tables_of
 from negative_binomial_screens import run_nb, write_screen
 
+import crispyx as cx
+from crispyx._jobs import shared_input
 from crispyx._run.executor import Workers
 from crispyx.de import elsewhere
 from crispyx.errors import WorkerError
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elsewhere, "BLOCK_VALUES", (1, 60))
+    monkeypatch.setattr(shared_input, "LEAST_VALUES", 60)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,30 @@ def after_two_blocks(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) ->
 
 def test_a_cluster_changes_no_bit(client: Any, screen: Path) -> None:
     assert_same_bits(tables(screen, "there", executor=client), tables(screen, "here"))
+
+
+def test_a_cluster_counts_and_sums_the_same(client: Any, screen: Path) -> None:
+    found = []
+    for executor in (None, client):
+        counted = cx.quality_control_summary(
+            screen,
+            perturbation_column=COLUMN,
+            min_genes=3,
+            min_cells_per_perturbation=3,
+            min_cells_per_gene=3,
+            executor=executor,
+        )
+        means = cx.pb.aggregate(
+            screen, groupby=COLUMN, method="mean_log1p", force=True, executor=executor
+        )
+        found.append(
+            {
+                "genes of cells": counted.cell_gene_counts,
+                "cells of genes": counted.gene_cell_counts,
+                "means": tables_of(means.path)["X"],
+            }
+        )
+    assert_same_bits(*found)
 
 
 def test_a_killed_worker_changes_no_bit(client: Any, screen: Path, monkeypatch) -> None:

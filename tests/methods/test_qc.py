@@ -362,9 +362,9 @@ def passes_after_the_first(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     visited = []
     plain = module.count_expressed
 
-    def recording(cache: Any, engine: Any, cells: Any = None) -> Any:
+    def recording(cache: Any, engine: Any, cells: Any = None, readers: Any = None) -> Any:
         visited.append(cells)
-        return plain(cache, engine, cells)
+        return plain(cache, engine, cells, readers)
 
     monkeypatch.setattr(module, "count_expressed", recording)
     return visited
