@@ -65,6 +65,8 @@ class AdjustedFits:
         Natural log.
     silent_z : numpy.ndarray float64
         Signed root of the likelihood ratio where one arm has no count; NaN elsewhere.
+    ratio_z : numpy.ndarray float64
+        That of every comparison, where asked for; NaN elsewhere.
     iterations : numpy.ndarray int64
         Steps.
     converged : numpy.ndarray bool
@@ -75,6 +77,7 @@ class AdjustedFits:
     log_fold_change: np.ndarray
     standard_error: np.ndarray
     silent_z: np.ndarray
+    ratio_z: np.ndarray
     iterations: np.ndarray
     converged: np.ndarray
 
@@ -83,6 +86,11 @@ class AdjustedFits:
         statistic = self.log_fold_change / self.standard_error
         statistic = np.where(np.isfinite(self.silent_z), self.silent_z, statistic)
         return WaldTests(self.standard_error, statistic, erfc(np.abs(statistic) / math.sqrt(2)))
+
+    def likelihood_ratio_tests(self) -> WaldTests:
+        """Test every fold change by the likelihood ratio against the covariates alone."""
+        pvalue = erfc(np.abs(self.ratio_z) / math.sqrt(2))
+        return WaldTests(self.standard_error, self.ratio_z, pvalue)
 
 
 def adjusted_fits(
@@ -95,6 +103,7 @@ def adjusted_fits(
     max_iterations: int = MAX_ITERATIONS,
     tolerance: float = TOLERANCE,
     numbers: np.ndarray | None = None,
+    with_ratio: bool = False,
 ) -> AdjustedFits:
     """Fit every perturbation of a block against group 0 beside covariates.
 
@@ -116,9 +125,11 @@ def adjusted_fits(
         When to stop.
     numbers : numpy.ndarray (n_members, n_numbers) float64 or None
         Numeric covariates of the cells of ``counts.table``, by rank (:func:`by_rank`).
+    with_ratio : bool
+        Also fit without the fold change.
     """
     alpha = np.ascontiguousarray(np.maximum(alpha, SMALLEST_DISPERSION))
-    out = np.full((4, *alpha.shape), np.nan)
+    out = np.full((5, *alpha.shape), np.nan)
     iterations = np.zeros(alpha.shape, dtype=np.int64)
     converged = np.zeros(alpha.shape, dtype=np.uint8)
     if numbers is None:
@@ -134,11 +145,11 @@ def adjusted_fits(
                 k + 1,
                 float(alpha[k, g]),
                 se_method,
-                (max_iterations, tolerance),
+                (max_iterations, tolerance, with_ratio),
                 factors,
             )
             if fit is not None:
-                out[:, k, g], iterations[k, g], converged[k, g] = fit[:4], fit[4], fit[5]
+                out[:, k, g], iterations[k, g], converged[k, g] = fit[:5], fit[5], fit[6]
     else:
         first = np.concatenate([[0], np.cumsum(strata.levels.max(axis=0) + 1)])
         levels = np.ascontiguousarray(strata.levels + first[:-1])
@@ -156,6 +167,7 @@ def adjusted_fits(
             levels,
             strata.levels.shape[1] == 1,
             se_method == "robust",
+            with_ratio,
             max_iterations,
             tolerance,
             numbers,
@@ -167,7 +179,7 @@ def adjusted_fits(
             converged,
             n_threads,
         )
-    return AdjustedFits(out[0], out[1], out[2], out[3], iterations, converged.astype(bool))
+    return AdjustedFits(*out, iterations, converged.astype(bool))
 
 
 def strata_design(strata: Strata) -> np.ndarray:
@@ -228,9 +240,9 @@ def _reference_pair(
     group: int,
     alpha: float,
     se_method: str,
-    stop: tuple[int, float],
+    how: tuple[int, float, bool],
     factors: np.ndarray,
-) -> tuple[float, float, float, float, int, bool] | None:
+) -> tuple[float, float, float, float, float, int, bool] | None:
     from reference.covariates import fit_beside_covariates
 
     (control, levels0, cells0), (perturbed, levels1, cells1) = (
@@ -245,5 +257,5 @@ def _reference_pair(
         levels1,
         alpha,
         se_method,
-        *stop,
+        *how,
     )

@@ -412,7 +412,3 @@ def _require_what_covariates_need(choices: Choices, batch_column: str | None) ->
                 f"covariates= needs {name}={needed!r}; it is {value!r}"
                 " (presets choose it too: preset='calibrated' takes covariates)"
             )
-    if choices.test == "lrt":
-        raise InputError(
-            "test='lrt' knows no covariates; take test='wald', 'score' or 'permutation'"
-        )
