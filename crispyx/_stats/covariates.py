@@ -179,7 +179,7 @@ def adjusted_fits(
             converged,
             n_threads,
         )
-    return AdjustedFits(*out, iterations, converged.astype(bool))
+    return AdjustedFits(out[0], out[1], out[2], out[3], out[4], iterations, converged.astype(bool))
 
 
 def strata_design(strata: Strata) -> np.ndarray:

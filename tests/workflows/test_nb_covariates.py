@@ -179,9 +179,10 @@ def test_a_perturbation_in_batches_of_its_own_is_named(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"covariates": ["batch"], "batch_column": "batch"}, "name 'batch' among"),
-        ({"covariates": ["batch"], "preset": "pydeseq2"}, "size_factor_scope='global'"),
+        ({"covariates": ["batch"], "preset": "pydeseq2"}, "preset='calibrated', which does"),
+        ({"covariates": ["batch"], "size_factor_scope": "per_comparison"}, "give size_factors="),
         ({"covariates": ["batch"], "dispersion_scope": "per_comparison"}, "dispersion_scope"),
-        ({"covariates": ["batch"], "optimization_method": "irls"}, "lbfgsb"),
+        ({"covariates": ["batch"], "optimization_method": "irls"}, "NBGLMBatchFitter"),
         ({"covariates": ["batch"], "cook_filter": True}, "cook_filter=False"),
         ({"covariates": ["stress"], "test": "score"}, "categories made of them"),
     ],
