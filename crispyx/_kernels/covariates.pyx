@@ -9,10 +9,11 @@ gene's own, for which no nodes are laid out: every cell is then its own node.
 """
 
 from libc.math cimport NAN, copysign, exp, fabs, isnan, log, sqrt
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.log_means cimport empirical_fill
+from crispyx._kernels.newton cimport LARGEST_STEP, Fit, Newton, climb
 from crispyx._kernels.node_sums cimport (
     Arm, Slopes, Table, information, int64, kernel_loglikelihood, score, total_size, value_t,
 )
@@ -27,14 +28,6 @@ cdef enum:
     N_OUT = 5  # intercept, log fold change, standard error, silent z, z of the likelihood ratio
     CONTROL = 1
     PERTURBED = 2
-    MAX_HALVINGS = 30
-
-cdef double LARGEST_STEP = 2
-cdef double OVERSHOOT = 0.5
-
-cdef struct Fit:
-    int64 iterations
-    bint converged
 
 
 def n_scratch(Py_ssize_t n_strata, Py_ssize_t n_columns, Py_ssize_t n_nodes, Py_ssize_t n_levels):
@@ -242,17 +235,18 @@ cdef void begin(Problem* problem) noexcept nogil:
         problem.beta[j] = log(total / size)
 
 
-cdef void slopes_at(const Problem* problem, int arms, Py_ssize_t n, const double* beta,
-                    double* first) noexcept nogil:
-    """Set the score in ``first`` and the observed information in the matrix, for n columns."""
+cdef void slopes_at(void* given, Py_ssize_t n, const double* beta, double* first,
+                    double* matrix) noexcept nogil:
+    """Set score and observed information of the arms that take part, for n columns."""
+    cdef const Problem* problem = <const Problem*> given
     cdef Py_ssize_t b
     cdef int side
     cdef Arm arm
     cdef Slopes slopes
     memset(first, 0, n * sizeof(double))
-    memset(problem.matrix, 0, n * n * sizeof(double))
+    memset(matrix, 0, n * n * sizeof(double))
     for side in range(2):
-        if not arms & (side + 1):
+        if not problem.arms & (side + 1):
             continue
         for b in range(problem.n_strata):
             if problem.kept[side * problem.n_strata + b]:
@@ -287,45 +281,13 @@ cdef void add_stratum(const Problem* problem, int side, Py_ssize_t b, Py_ssize_t
 
 cdef Fit maximize(Problem* problem, int arms, Py_ssize_t n, int64 max_iterations,
                   double tolerance) noexcept nogil:
-    """Move the first n coefficients to the highest likelihood; as ``highest_likelihood``."""
-    cdef Fit fit
-    cdef Py_ssize_t j
-    cdef double largest, slope, along
-    cdef int64 i
-    cdef int halving
-    fit.converged, fit.iterations = False, max_iterations
-    slopes_at(problem, arms, n, problem.beta, problem.score)
-    for i in range(1, max_iterations + 1):
-        solve(problem.matrix, n, problem.diagonal, problem.score, problem.lower, problem.pivots,
-              problem.step)
-        largest = slope = 0
-        for j in range(n):
-            largest = max(largest, fabs(problem.step[j]))
-        for j in range(n):
-            problem.step[j] *= min(1.0, LARGEST_STEP / max(largest, LARGEST_STEP))
-            slope += problem.score[j] * problem.step[j]
-        for halving in range(MAX_HALVINGS + 1):
-            for j in range(n):
-                problem.solution[j] = problem.beta[j] + problem.step[j]
-            for j in range(n, problem.n_columns + 1):
-                problem.solution[j] = problem.beta[j]
-            slopes_at(problem, arms, n, problem.solution, problem.score)
-            along = 0
-            for j in range(n):
-                along += problem.score[j] * problem.step[j]
-            if along >= -OVERSHOOT * slope or halving == MAX_HALVINGS:
-                break
-            slope /= 2
-            for j in range(n):
-                problem.step[j] /= 2
-        memcpy(problem.beta, problem.solution, n * sizeof(double))
-        largest = 0
-        for j in range(n):
-            largest = max(largest, fabs(problem.step[j]))
-        if largest <= tolerance:
-            fit.iterations, fit.converged = i, True
-            break
-    return fit
+    """Move the first n coefficients to the highest likelihood of some arms."""
+    cdef Newton at
+    at.beta, at.step, at.score = problem.beta, problem.step, problem.score
+    at.solution, at.pivots = problem.solution, problem.pivots
+    at.matrix, at.lower, at.arrowhead = problem.matrix, problem.lower, problem.diagonal
+    problem.arms = arms
+    return climb(problem, slopes_at, at, n, problem.n_columns + 1, max_iterations, tolerance)
 
 
 cdef double log_likelihood(const Problem* problem, int arms) noexcept nogil:

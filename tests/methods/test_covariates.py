@@ -12,7 +12,13 @@ from layouts import gene_block
 
 from crispyx._jobs.batches import Batches
 from crispyx._kernels.layout import Membership
-from crispyx._stats.covariates import AdjustedFits, Strata, adjusted_fits, by_rank
+from crispyx._stats.covariates import (
+    AdjustedFits,
+    Strata,
+    adjusted_fits,
+    by_rank,
+    fit_control_slopes,
+)
 from crispyx._stats.nb_likelihood import Counts, grouped_cells
 
 SE_METHODS = ("fisher", "robust")
@@ -92,6 +98,46 @@ def test_fits_beside_numbers_are_the_defined_ones(n_levels: list[int]) -> None:
     )
     assert_same(compiled, defined, 1e-8)
     assert not np.allclose(compiled.log_fold_change[:, 5:], plain.log_fold_change[:, 5:], rtol=1e-3)
+
+
+@pytest.mark.parametrize("n_levels", [[1], [4], [3, 2]], ids=str)
+def test_slopes_of_the_control_are_the_defined_ones(n_levels: list[int]) -> None:
+    counts, strata, membership = drawn(11, n_levels, [150, 30, 20], 9)
+    numbers = by_rank(counts.table, membership, np.random.default_rng(2).normal(size=(200, 2)))
+    alpha = np.exp(np.random.default_rng(0).normal(-1, 1, (2, 9)))
+    alpha[:, 7], alpha[0, 8] = np.nan, np.nan
+    once, twice, defined = (
+        fit_control_slopes(counts, alpha, strata, numbers, engine, n_threads)
+        for engine, n_threads in (("compiled", 1), ("compiled", 2), ("reference", 1))
+    )
+    # Both stop after a step of 1e-7; what is left is its square.
+    np.testing.assert_allclose(once, defined, rtol=1e-9, atol=1e-11)
+    np.testing.assert_array_equal(once, twice)
+    assert (once[:, [1, 2, 7]] == 0).all()  # silent in the control, silent, not fitted
+    assert (once[:, [0, 5, 6, 8]] != 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_any_slopes_of_few_counts_are_the_defined_ones(data: st.DataObject) -> None:
+    n = data.draw(st.integers(6, 24))
+    draw = lambda values: np.array(data.draw(st.lists(values, min_size=n, max_size=n)))  # noqa: E731
+    labels = draw(st.integers(0, 1))
+    labels[:2] = 0, 1
+    levels = np.stack([draw(st.integers(0, 2)), draw(st.integers(0, 1))], axis=1)
+    levels = levels[:, : data.draw(st.integers(1, 2))]
+    y = draw(st.sampled_from([0, 0, 1, 1, 2, 5, 40])).astype(float)[:, None]
+    s = draw(st.sampled_from([1.0, 0.5, 2.0, 1.7]))
+    counts, strata, membership = stratified_counts(y, labels, levels, s)
+    numbers = by_rank(counts.table, membership, draw(st.sampled_from([-1.0, 0.0, 0.5]))[:, None])
+    alpha = np.full((1, 1), data.draw(st.sampled_from([0.01, 0.3, 2.0])))
+    compiled, defined = (
+        fit_control_slopes(counts, alpha, strata, numbers, engine)
+        for engine in ("compiled", "reference")
+    )
+    # A slope on its way to infinity stops where its information ends, wherever that is.
+    if abs(defined[0, 0]) < 8:
+        np.testing.assert_allclose(compiled, defined, rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
