@@ -90,8 +90,7 @@ def adjusted_coefficients(
                 problem, n_groups, first_value, first_rank, &run_ptr[g, 0], &alpha[0, g],
                 first_number, n_numbers, first_slope + g, &cells[t if n_numbers > 0 else 0, 0],
                 &levels[0, 0], levels.shape[1], robust, with_ratio, max_iterations, tolerance,
-                &scratch[t, 0],
-                &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
+                &scratch[t, 0], &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
                 out.shape[1] * out.shape[2],
             )
 
@@ -100,8 +99,8 @@ cdef void adjust_gene(
     Problem problem, Py_ssize_t n_groups, const value_t* values, const int* ranks,
     const int64* run_ptr, const double* alphas, const double* numbers, Py_ssize_t n_numbers,
     const double* slopes, double* cells, const int64* levels, Py_ssize_t n_covariates,
-    bint robust, bint with_ratio, int64 max_iterations, double tolerance, double* scratch, double* out,
-    int64* iterations, uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
+    bint robust, bint with_ratio, int64 max_iterations, double tolerance, double* scratch,
+    double* out, int64* iterations, uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
 ) noexcept nogil:
     cdef Py_ssize_t k, i, at, q = problem.n_columns + 1
     cdef double* with_counts = carve(&problem, scratch)
@@ -185,7 +184,7 @@ cdef bint two_arms(const Problem* problem) noexcept nogil:
 
 cdef Fit fit_pair(Problem* problem, bint with_ratio, int64 max_iterations, double tolerance,
                   double* out, Py_ssize_t table_stride) noexcept nogil:
-    """Fit both arms; a silent one beside the covariates of the other."""
+    """Fit both arms; a silent one beside the covariates of the other; the ratio where asked for."""
     cdef Py_ssize_t q = problem.n_columns + 1
     cdef int loud = 0, silent
     cdef Fit fit, null

@@ -390,7 +390,7 @@ def _require_a_test_within_batches(choices: Choices) -> None:
     if choices.test not in WITHIN_BATCHES:
         raise InputError(
             f"batch_column= needs a test within batches, test='score' or 'permutation' or "
-            f"preset='calibrated'; test is {choices.test!r}"
+            f"preset='calibrated'; test is {choices.test!r}, which takes batches among covariates="
         )
     for name, is_global in (
         ("dispersion_scope", choices.shares_dispersion),

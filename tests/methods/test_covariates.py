@@ -56,6 +56,19 @@ def drawn(
     return stratified_counts(y, labels, levels, s)
 
 
+def few_counts(data: st.DataObject) -> tuple[Counts, Strata, Membership]:
+    """Draw one gene of a few cells in two groups and a few categories."""
+    n = data.draw(st.integers(4, 24))
+    draw = lambda values: np.array(data.draw(st.lists(values, min_size=n, max_size=n)))  # noqa: E731
+    labels = draw(st.integers(0, 1))
+    labels[:2] = 0, 1
+    levels = np.stack([draw(st.integers(0, 2)), draw(st.integers(0, 1))], axis=1)
+    levels = levels[:, : data.draw(st.integers(1, 2))]
+    y = draw(st.sampled_from([0, 0, 0, 1, 1, 2, 5, 40])).astype(float)[:, None]
+    s = draw(st.sampled_from([1.0, 0.5, 2.0, 0.2, 1.7]))
+    return stratified_counts(y, labels, levels, s)
+
+
 def assert_same(compiled: AdjustedFits, defined: AdjustedFits, tolerance: float) -> None:
     for name in (f.name for f in fields(AdjustedFits)):
         a, b = getattr(compiled, name), getattr(defined, name)
@@ -120,16 +133,10 @@ def test_slopes_of_the_control_are_the_defined_ones(n_levels: list[int]) -> None
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_slopes_of_few_counts_are_the_defined_ones(data: st.DataObject) -> None:
-    n = data.draw(st.integers(6, 24))
-    draw = lambda values: np.array(data.draw(st.lists(values, min_size=n, max_size=n)))  # noqa: E731
-    labels = draw(st.integers(0, 1))
-    labels[:2] = 0, 1
-    levels = np.stack([draw(st.integers(0, 2)), draw(st.integers(0, 1))], axis=1)
-    levels = levels[:, : data.draw(st.integers(1, 2))]
-    y = draw(st.sampled_from([0, 0, 1, 1, 2, 5, 40])).astype(float)[:, None]
-    s = draw(st.sampled_from([1.0, 0.5, 2.0, 1.7]))
-    counts, strata, membership = stratified_counts(y, labels, levels, s)
-    numbers = by_rank(counts.table, membership, draw(st.sampled_from([-1.0, 0.0, 0.5]))[:, None])
+    counts, strata, membership = few_counts(data)
+    n = len(membership.ptr) - 1
+    drawn_numbers = st.lists(st.sampled_from([-1.0, 0.0, 0.5]), min_size=n, max_size=n)
+    numbers = by_rank(counts.table, membership, np.array(data.draw(drawn_numbers))[:, None])
     alpha = np.full((1, 1), data.draw(st.sampled_from([0.01, 0.3, 2.0])))
     compiled, defined = (
         fit_control_slopes(counts, alpha, strata, numbers, engine)
@@ -143,15 +150,7 @@ def test_any_slopes_of_few_counts_are_the_defined_ones(data: st.DataObject) -> N
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_few_counts_are_fitted_as_defined(data: st.DataObject) -> None:
-    n = data.draw(st.integers(4, 24))
-    draw = lambda values: np.array(data.draw(st.lists(values, min_size=n, max_size=n)))  # noqa: E731
-    labels = draw(st.integers(0, 1))
-    labels[:2] = 0, 1
-    levels = np.stack([draw(st.integers(0, 2)), draw(st.integers(0, 1))], axis=1)
-    levels = levels[:, : data.draw(st.integers(1, 2))]
-    y = draw(st.sampled_from([0, 0, 0, 1, 1, 2, 5, 40])).astype(float)[:, None]
-    s = draw(st.sampled_from([1.0, 0.5, 2.0, 0.2, 1.7]))
-    counts, strata, _ = stratified_counts(y, labels, levels, s)
+    counts, strata, _ = few_counts(data)
     alpha = np.full((1, 1), data.draw(st.sampled_from([0.01, 0.3, 2.0])))
     compiled, defined = (
         adjusted_fits(counts, alpha, strata, "fisher", engine)
