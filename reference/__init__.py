@@ -40,6 +40,7 @@ module                           what it defines
 :mod:`reference.apeglm`          shrinkage of fold changes under a Cauchy prior
 :mod:`reference.nb_regression`   the negative binomial model of any design
 :mod:`reference.cooks`           Cook's distance and replaced counts
+:mod:`reference.calibration`     splits of control cells, and what is counted of their p-values
 :mod:`reference.nb_glm`          the negative binomial test over a whole screen
 ================================ ====================================================
 """

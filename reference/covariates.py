@@ -47,6 +47,7 @@ class AdjustedFit(NamedTuple):
     log_fold_change : natural log
     standard_error : natural log units
     silent_z : signed root of the likelihood ratio where one arm has no count, else NaN
+    ratio_z : signed root of the likelihood ratio of any comparison, where asked for, else NaN
     iterations, converged : of Newton's method
     """
 
@@ -54,6 +55,7 @@ class AdjustedFit(NamedTuple):
     log_fold_change: float
     standard_error: float
     silent_z: float
+    ratio_z: float
     iterations: int
     converged: bool
 
@@ -150,6 +152,7 @@ def fit_beside_covariates(
     se_method: str = "fisher",
     max_iterations: int = 100,
     tolerance: float = 1e-7,
+    with_ratio: bool = False,
 ) -> AdjustedFit | None:
     r"""Fit one comparison beside categories, jointly and exactly.
 
@@ -166,6 +169,12 @@ def fit_beside_covariates(
     An arm without counts has no finite fold change of highest likelihood. The covariates are then
     those of the other arm, and the fold change has Firth's penalty given them.
 
+    The likelihood ratio compares with the covariates alone, fitted anew without the fold change:
+
+    .. math::
+
+        z = \pm \sqrt{2 \big(\ell(\hat\theta, \hat\delta) - \ell(\tilde\theta, 0)\big)} .
+
     Parameters
     ----------
     control, perturbed : the two arms
@@ -174,6 +183,7 @@ def fit_beside_covariates(
     se_method : "fisher" and "sandwich" invert the expected information (here they are the same),
         "robust" has the empirical filling of Huber and White
     max_iterations, tolerance : as in :func:`highest_likelihood`
+    with_ratio : also fit without the fold change
 
     Returns
     -------
@@ -206,7 +216,7 @@ def fit_beside_covariates(
     x = np.column_stack([z, d])
     start = np.zeros(x.shape[1])
     start[: -1 if levels.shape[1] == 1 else 1] = math.log(y.sum() / s.sum())
-    silent_z = math.nan
+    silent_z = ratio_z = math.nan
     if any(silent):
         loud_arm = d == float(silent[0])
         fit = highest_likelihood(
@@ -223,16 +233,23 @@ def fit_beside_covariates(
             y[loud_arm], s[loud_arm] * np.exp(z[loud_arm] @ fit.coefficients), alpha
         ) - log_likelihood(y, s * np.exp(z @ null.coefficients), alpha)
         silent_z = math.copysign(math.sqrt(max(2 * ratio, 0)), -1 if silent[1] else 1)
+        ratio_z = silent_z if with_ratio else math.nan
         iterations, converged = fit.iterations, fit.converged and shift.converged
     else:
         found = highest_likelihood(y, s, x, alpha, start, max_iterations, tolerance)
         beta, iterations, converged = found
+        if with_ratio:
+            null = highest_likelihood(y, s, z, alpha, start[:-1], max_iterations, tolerance)
+            ratio = log_likelihood(y, s * np.exp(x @ beta), alpha)
+            ratio -= log_likelihood(y, s * np.exp(z @ null.coefficients), alpha)
+            ratio_z = math.copysign(math.sqrt(max(2 * ratio, 0)), beta[-1])
+            converged = converged and null.converged
     error = _standard_error(y, s, x, beta, alpha, se_method)
     if error is None:
         return None
     effect = -beta[-1] if silent[0] else beta[-1]
     intercept = float(np.mean((x @ beta)[d == 0]))
-    return AdjustedFit(intercept, float(effect), error, silent_z, iterations, converged)
+    return AdjustedFit(intercept, float(effect), error, silent_z, ratio_z, iterations, converged)
 
 
 def design_of(levels: ArrayLike) -> Matrix:

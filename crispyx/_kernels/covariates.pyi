@@ -19,6 +19,7 @@ def adjusted_coefficients(
     levels: np.ndarray,
     diagonal: bool,
     robust: bool,
+    with_ratio: bool,
     max_iterations: int,
     tolerance: float,
     numbers: np.ndarray,

@@ -9,10 +9,11 @@ gene's own, for which no nodes are laid out: every cell is then its own node.
 """
 
 from libc.math cimport NAN, copysign, exp, fabs, isnan, log, sqrt
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.log_means cimport empirical_fill
+from crispyx._kernels.newton cimport LARGEST_STEP, Fit, Newton, climb
 from crispyx._kernels.node_sums cimport (
     Arm, Slopes, Table, information, int64, kernel_loglikelihood, score, total_size, value_t,
 )
@@ -24,17 +25,9 @@ from crispyx._kernels.strata cimport (
 ctypedef unsigned char uint8
 
 cdef enum:
-    N_OUT = 4  # intercept, log fold change, standard error, silent z
+    N_OUT = 5  # intercept, log fold change, standard error, silent z, z of the likelihood ratio
     CONTROL = 1
     PERTURBED = 2
-    MAX_HALVINGS = 30
-
-cdef double LARGEST_STEP = 2
-cdef double OVERSHOOT = 0.5
-
-cdef struct Fit:
-    int64 iterations
-    bint converged
 
 
 def n_scratch(Py_ssize_t n_strata, Py_ssize_t n_columns, Py_ssize_t n_nodes, Py_ssize_t n_levels):
@@ -61,13 +54,14 @@ def adjusted_coefficients(
     const int64[:, ::1] levels,       # IN (n_strata, n_covariates), numbered through
     bint diagonal,                    # the design is the identity
     bint robust,
+    bint with_ratio,                  # also fit without the effect
     int64 max_iterations,
     double tolerance,
     const double[:, ::1] numbers,     # IN (n_members, n_numbers), by rank; n_numbers may be 0
     const double[:, ::1] slopes,      # IN (n_numbers, n_genes)
     double[:, ::1] cells,             # SCRATCH (n_threads, 4 * n_members), or (1, 1) without numbers
     double[:, ::1] scratch,           # SCRATCH (n_threads, n_scratch)
-    double[:, :, ::1] out,            # OUT (4, n_groups - 1, n_genes)
+    double[:, :, ::1] out,            # OUT (5, n_groups - 1, n_genes)
     int64[:, ::1] iterations,         # OUT (n_groups - 1, n_genes)
     uint8[:, ::1] converged,          # OUT (n_groups - 1, n_genes)
     int n_threads,
@@ -95,8 +89,8 @@ def adjusted_coefficients(
             adjust_gene(
                 problem, n_groups, first_value, first_rank, &run_ptr[g, 0], &alpha[0, g],
                 first_number, n_numbers, first_slope + g, &cells[t if n_numbers > 0 else 0, 0],
-                &levels[0, 0], levels.shape[1], robust, max_iterations, tolerance, &scratch[t, 0],
-                &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
+                &levels[0, 0], levels.shape[1], robust, with_ratio, max_iterations, tolerance,
+                &scratch[t, 0], &out[0, 0, g], &iterations[0, g], &converged[0, g], out.shape[2],
                 out.shape[1] * out.shape[2],
             )
 
@@ -104,8 +98,9 @@ def adjusted_coefficients(
 cdef void adjust_gene(
     Problem problem, Py_ssize_t n_groups, const value_t* values, const int* ranks,
     const int64* run_ptr, const double* alphas, const double* numbers, Py_ssize_t n_numbers,
-    const double* slopes, double* cells, const int64* levels, Py_ssize_t n_covariates, bint robust, int64 max_iterations, double tolerance, double* scratch, double* out,
-    int64* iterations, uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
+    const double* slopes, double* cells, const int64* levels, Py_ssize_t n_covariates,
+    bint robust, bint with_ratio, int64 max_iterations, double tolerance, double* scratch,
+    double* out, int64* iterations, uint8* converged, Py_ssize_t stride, Py_ssize_t table_stride,
 ) noexcept nogil:
     cdef Py_ssize_t k, i, at, q = problem.n_columns + 1
     cdef double* with_counts = carve(&problem, scratch)
@@ -129,7 +124,7 @@ cdef void adjust_gene(
         choose_cells(&problem, levels, n_covariates, with_counts)
         if not two_arms(&problem):
             continue
-        fit = fit_pair(&problem, max_iterations, tolerance, found, table_stride)
+        fit = fit_pair(&problem, with_ratio, max_iterations, tolerance, found, table_stride)
         found[2 * table_stride] = standard_error(&problem, robust, values, ranks, run_ptr)
         if isnan(found[2 * table_stride]):
             for i in range(N_OUT):
@@ -187,27 +182,36 @@ cdef bint two_arms(const Problem* problem) noexcept nogil:
     return total0 >= 0 and total1 >= 0 and total0 + total1 > 0
 
 
-cdef Fit fit_pair(Problem* problem, int64 max_iterations, double tolerance, double* out,
-                  Py_ssize_t table_stride) noexcept nogil:
-    """Fit both arms; a silent one beside the covariates of the other."""
+cdef Fit fit_pair(Problem* problem, bint with_ratio, int64 max_iterations, double tolerance,
+                  double* out, Py_ssize_t table_stride) noexcept nogil:
+    """Fit both arms; a silent one beside the covariates of the other; the ratio where asked for."""
     cdef Py_ssize_t q = problem.n_columns + 1
     cdef int loud = 0, silent
-    cdef Fit fit
-    cdef double ratio
+    cdef Fit fit, null
+    cdef double ratio = 0
     if kept_total(problem, 0) == 0:
         loud = PERTURBED
     elif kept_total(problem, 1) == 0:
         loud = CONTROL
     begin(problem)
-    if loud == 0:
-        return maximize(problem, CONTROL | PERTURBED, q, max_iterations, tolerance)
-    maximize(problem, CONTROL | PERTURBED, q - 1, max_iterations, tolerance)
-    ratio = -log_likelihood(problem, CONTROL | PERTURBED)
-    begin(problem)
-    fit = maximize(problem, loud, q - 1, max_iterations, tolerance)
+    null.converged = True
+    if loud or with_ratio:
+        null = maximize(problem, CONTROL | PERTURBED, q - 1, max_iterations, tolerance)
+        ratio = -log_likelihood(problem, CONTROL | PERTURBED)
+        begin(problem)
     # The terms of the counts alone are the same in both likelihoods.
+    if loud == 0:
+        fit = maximize(problem, CONTROL | PERTURBED, q, max_iterations, tolerance)
+        if with_ratio:
+            ratio += log_likelihood(problem, CONTROL | PERTURBED)
+            out[4 * table_stride] = copysign(sqrt(max(2 * ratio, 0)), problem.beta[q - 1])
+            fit.converged = fit.converged and null.converged
+        return fit
+    fit = maximize(problem, loud, q - 1, max_iterations, tolerance)
     ratio += log_likelihood(problem, loud)
     out[3 * table_stride] = copysign(sqrt(max(2 * ratio, 0)), -1 if loud == CONTROL else 1)
+    if with_ratio:
+        out[4 * table_stride] = out[3 * table_stride]
     silent = 1 if loud == CONTROL else 0
     fit.converged = penalized_effect(problem, silent, max_iterations, tolerance) and fit.converged
     return fit
@@ -230,17 +234,18 @@ cdef void begin(Problem* problem) noexcept nogil:
         problem.beta[j] = log(total / size)
 
 
-cdef void slopes_at(const Problem* problem, int arms, Py_ssize_t n, const double* beta,
-                    double* first) noexcept nogil:
-    """Set the score in ``first`` and the observed information in the matrix, for n columns."""
+cdef void slopes_at(void* given, Py_ssize_t n, const double* beta, double* first,
+                    double* matrix) noexcept nogil:
+    """Set score and observed information of the arms that take part, for n columns."""
+    cdef const Problem* problem = <const Problem*> given
     cdef Py_ssize_t b
     cdef int side
     cdef Arm arm
     cdef Slopes slopes
     memset(first, 0, n * sizeof(double))
-    memset(problem.matrix, 0, n * n * sizeof(double))
+    memset(matrix, 0, n * n * sizeof(double))
     for side in range(2):
-        if not arms & (side + 1):
+        if not problem.arms & (side + 1):
             continue
         for b in range(problem.n_strata):
             if problem.kept[side * problem.n_strata + b]:
@@ -275,49 +280,17 @@ cdef void add_stratum(const Problem* problem, int side, Py_ssize_t b, Py_ssize_t
 
 cdef Fit maximize(Problem* problem, int arms, Py_ssize_t n, int64 max_iterations,
                   double tolerance) noexcept nogil:
-    """Move the first n coefficients to the highest likelihood; as ``highest_likelihood``."""
-    cdef Fit fit
-    cdef Py_ssize_t j
-    cdef double largest, slope, along
-    cdef int64 i
-    cdef int halving
-    fit.converged, fit.iterations = False, max_iterations
-    slopes_at(problem, arms, n, problem.beta, problem.score)
-    for i in range(1, max_iterations + 1):
-        solve(problem.matrix, n, problem.diagonal, problem.score, problem.lower, problem.pivots,
-              problem.step)
-        largest = slope = 0
-        for j in range(n):
-            largest = max(largest, fabs(problem.step[j]))
-        for j in range(n):
-            problem.step[j] *= min(1.0, LARGEST_STEP / max(largest, LARGEST_STEP))
-            slope += problem.score[j] * problem.step[j]
-        for halving in range(MAX_HALVINGS + 1):
-            for j in range(n):
-                problem.solution[j] = problem.beta[j] + problem.step[j]
-            for j in range(n, problem.n_columns + 1):
-                problem.solution[j] = problem.beta[j]
-            slopes_at(problem, arms, n, problem.solution, problem.score)
-            along = 0
-            for j in range(n):
-                along += problem.score[j] * problem.step[j]
-            if along >= -OVERSHOOT * slope or halving == MAX_HALVINGS:
-                break
-            slope /= 2
-            for j in range(n):
-                problem.step[j] /= 2
-        memcpy(problem.beta, problem.solution, n * sizeof(double))
-        largest = 0
-        for j in range(n):
-            largest = max(largest, fabs(problem.step[j]))
-        if largest <= tolerance:
-            fit.iterations, fit.converged = i, True
-            break
-    return fit
+    """Move the first n coefficients to the highest likelihood of some arms."""
+    cdef Newton at
+    at.beta, at.step, at.score = problem.beta, problem.step, problem.score
+    at.solution, at.pivots = problem.solution, problem.pivots
+    at.matrix, at.lower, at.arrowhead = problem.matrix, problem.lower, problem.diagonal
+    problem.arms = arms
+    return climb(problem, slopes_at, at, n, problem.n_columns + 1, max_iterations, tolerance)
 
 
 cdef double log_likelihood(const Problem* problem, int arms) noexcept nogil:
-    """Return the log-likelihood without the effect, but for the terms of the counts alone."""
+    """Return the log-likelihood of some arms, but for the terms of the counts alone."""
     cdef Py_ssize_t b
     cdef int side
     cdef Arm arm

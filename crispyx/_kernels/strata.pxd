@@ -18,6 +18,7 @@ cdef struct Problem:
     const double* design      # (n_strata, n_columns)
     bint diagonal             # every stratum has a column of its own
     int shifted               # arm that carries the effect
+    int arms                  # that are fitted, 1 the control, 2 the perturbation
     double alpha
     double* ones              # (n_members,); NULL where cells have nodes
     double* rates             # (n_members,), size factors of this gene

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import erfc
 
+from crispyx._kernels import control_slopes as slope_kernel
 from crispyx._kernels import covariates as kernel
 from crispyx._kernels.layout import Membership
 from crispyx._stats.nb_coefficients import SMALLEST_DISPERSION
@@ -65,6 +66,8 @@ class AdjustedFits:
         Natural log.
     silent_z : numpy.ndarray float64
         Signed root of the likelihood ratio where one arm has no count; NaN elsewhere.
+    ratio_z : numpy.ndarray float64
+        That of every comparison, where asked for; NaN elsewhere.
     iterations : numpy.ndarray int64
         Steps.
     converged : numpy.ndarray bool
@@ -75,6 +78,7 @@ class AdjustedFits:
     log_fold_change: np.ndarray
     standard_error: np.ndarray
     silent_z: np.ndarray
+    ratio_z: np.ndarray
     iterations: np.ndarray
     converged: np.ndarray
 
@@ -83,6 +87,11 @@ class AdjustedFits:
         statistic = self.log_fold_change / self.standard_error
         statistic = np.where(np.isfinite(self.silent_z), self.silent_z, statistic)
         return WaldTests(self.standard_error, statistic, erfc(np.abs(statistic) / math.sqrt(2)))
+
+    def likelihood_ratio_tests(self) -> WaldTests:
+        """Test every fold change by the likelihood ratio against the covariates alone."""
+        pvalue = erfc(np.abs(self.ratio_z) / math.sqrt(2))
+        return WaldTests(self.standard_error, self.ratio_z, pvalue)
 
 
 def adjusted_fits(
@@ -95,6 +104,7 @@ def adjusted_fits(
     max_iterations: int = MAX_ITERATIONS,
     tolerance: float = TOLERANCE,
     numbers: np.ndarray | None = None,
+    with_ratio: bool = False,
 ) -> AdjustedFits:
     """Fit every perturbation of a block against group 0 beside covariates.
 
@@ -116,14 +126,16 @@ def adjusted_fits(
         When to stop.
     numbers : numpy.ndarray (n_members, n_numbers) float64 or None
         Numeric covariates of the cells of ``counts.table``, by rank (:func:`by_rank`).
+    with_ratio : bool
+        Also fit without the fold change.
     """
     alpha = np.ascontiguousarray(np.maximum(alpha, SMALLEST_DISPERSION))
-    out = np.full((4, *alpha.shape), np.nan)
+    out = np.full((5, *alpha.shape), np.nan)
     iterations = np.zeros(alpha.shape, dtype=np.int64)
     converged = np.zeros(alpha.shape, dtype=np.uint8)
     if numbers is None:
         numbers = np.empty((len(counts.table.rows), 0))
-    slopes = fit_control_slopes(counts, alpha, strata, numbers)
+    slopes = fit_control_slopes(counts, alpha, strata, numbers, engine, n_threads)
     if engine == "reference":
         for k, g in np.argwhere(np.isfinite(alpha)).tolist():
             factors = np.exp(numbers @ slopes[:, g])
@@ -134,18 +146,17 @@ def adjusted_fits(
                 k + 1,
                 float(alpha[k, g]),
                 se_method,
-                (max_iterations, tolerance),
+                (max_iterations, tolerance, with_ratio),
                 factors,
             )
             if fit is not None:
-                out[:, k, g], iterations[k, g], converged[k, g] = fit[:4], fit[4], fit[5]
+                out[:, k, g], iterations[k, g], converged[k, g] = fit[:5], fit[5], fit[6]
     else:
-        first = np.concatenate([[0], np.cumsum(strata.levels.max(axis=0) + 1)])
-        levels = np.ascontiguousarray(strata.levels + first[:-1])
+        levels, n_levels = _numbered_through(strata)
         design = strata_design(strata)
         n_cells = 4 * len(numbers) if len(slopes) else 1
         (n_strata, n_columns), n_nodes = design.shape, counts.table.rows.shape[1]
-        n_scratch = kernel.n_scratch(n_strata, n_columns, n_nodes, int(first[-1]))
+        n_scratch = kernel.n_scratch(n_strata, n_columns, n_nodes, n_levels)
         kernel.adjusted_coefficients(
             counts.values,
             counts.ranks,
@@ -156,6 +167,7 @@ def adjusted_fits(
             levels,
             strata.levels.shape[1] == 1,
             se_method == "robust",
+            with_ratio,
             max_iterations,
             tolerance,
             numbers,
@@ -167,7 +179,7 @@ def adjusted_fits(
             converged,
             n_threads,
         )
-    return AdjustedFits(out[0], out[1], out[2], out[3], iterations, converged.astype(bool))
+    return AdjustedFits(out[0], out[1], out[2], out[3], out[4], iterations, converged.astype(bool))
 
 
 def strata_design(strata: Strata) -> np.ndarray:
@@ -186,23 +198,60 @@ def by_rank(table: CellTable, membership: Membership, numbers: np.ndarray) -> np
 
 
 def fit_control_slopes(
-    counts: Counts, alpha: np.ndarray, strata: Strata, numbers: np.ndarray
+    counts: Counts,
+    alpha: np.ndarray,
+    strata: Strata,
+    numbers: np.ndarray,
+    engine: Engine,
+    n_threads: int = 1,
 ) -> np.ndarray:
     """Return the slopes of numeric covariates (n_numbers, n_genes) float64 among control cells.
 
     They are fitted at the median of a gene's dispersions over the perturbations, which is the
     dispersion itself where that is shared.
     """
-    from reference.covariates import control_slopes
-
     slopes = np.zeros((numbers.shape[1], counts.n_genes))
     if not len(slopes):
         return slopes
-    for g in np.flatnonzero(np.isfinite(alpha).any(axis=0)):
-        arm, levels, cells = _pooled_strata(counts, strata, int(g), 0)
-        middle = float(np.nanmedian(alpha[:, g]))
-        slopes[:, g] = control_slopes(arm, levels, numbers[cells], middle)
+    fitted = np.isfinite(alpha).any(axis=0)
+    middle = np.full(counts.n_genes, np.nan)
+    middle[fitted] = np.nanmedian(alpha[:, fitted], axis=0)
+    if engine == "reference":
+        from reference.covariates import control_slopes
+
+        for g in np.flatnonzero(fitted).tolist():
+            arm, levels, cells = _pooled_strata(counts, strata, g, 0)
+            slopes[:, g] = control_slopes(arm, levels, numbers[cells], float(middle[g]))
+        return slopes
+    design, (levels, n_levels) = strata_design(strata), _numbered_through(strata)
+    (n_strata, n_columns), table = design.shape, counts.table
+    n_scratch = slope_kernel.n_scratch(
+        len(numbers), n_strata, n_columns, numbers.shape[1], n_levels
+    )
+    slope_kernel.control_slopes(
+        counts.values,
+        counts.ranks,
+        counts.run_ptr,
+        table.cell_ptr,
+        table.size_factors,
+        middle,
+        design,
+        levels,
+        strata.levels.shape[1] == 1,
+        MAX_ITERATIONS,
+        TOLERANCE,
+        np.ascontiguousarray(numbers),
+        np.empty((n_threads, n_scratch)),
+        slopes,
+        n_threads,
+    )
     return slopes
+
+
+def _numbered_through(strata: Strata) -> tuple[np.ndarray, int]:
+    """Return the categories of strata, counted on from column to column, and how many there are."""
+    first = np.concatenate([[0], np.cumsum(strata.levels.max(axis=0) + 1)])
+    return np.ascontiguousarray(strata.levels + first[:-1]), int(first[-1])
 
 
 def _pooled_strata(
@@ -228,9 +277,9 @@ def _reference_pair(
     group: int,
     alpha: float,
     se_method: str,
-    stop: tuple[int, float],
+    how: tuple[int, float, bool],
     factors: np.ndarray,
-) -> tuple[float, float, float, float, int, bool] | None:
+) -> tuple[float, float, float, float, float, int, bool] | None:
     from reference.covariates import fit_beside_covariates
 
     (control, levels0, cells0), (perturbed, levels1, cells1) = (
@@ -245,5 +294,5 @@ def _reference_pair(
         levels1,
         alpha,
         se_method,
-        *stop,
+        *how,
     )

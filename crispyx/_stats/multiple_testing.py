@@ -54,3 +54,30 @@ def adjust_rows(
     in_parallel(rank, [slice(*pair) for pair in pairwise(edges.tolist())])
     kernel.step_up(pvalues, order, adjusted, n_threads)
     return adjusted
+
+
+def adjust_logs(
+    log_pvalues: np.ndarray, method: Correction, scope: Scope, engine: Engine
+) -> np.ndarray:
+    """Return logs of adjusted p-values (n_groups, n_genes), as :func:`adjust`, from logs."""
+    rows = log_pvalues.reshape(1, -1) if scope == "screen" else log_pvalues
+    if engine == "reference":
+        import reference.multiple_testing
+
+        correct = {
+            "benjamini-hochberg": reference.multiple_testing.log_benjamini_hochberg,
+            "bonferroni": reference.multiple_testing.log_bonferroni,
+        }[method]
+        return np.array([correct(row) for row in rows]).reshape(log_pvalues.shape)
+    untested = np.isnan(rows)
+    n_tests = np.maximum(np.count_nonzero(~untested, axis=1), 1)[:, None]
+    if method == "bonferroni":
+        return np.minimum(rows + np.log(n_tests), 0).reshape(log_pvalues.shape)
+    adjusted = np.empty(rows.shape)
+    log_ranks = np.log(np.arange(1, rows.shape[1] + 1))
+    for found, row, m, skipped in zip(adjusted, rows, n_tests, untested, strict=True):
+        order = np.argsort(row)  # NaN last
+        steps = np.where(skipped[order], np.inf, row[order] + np.log(m) - log_ranks)
+        found[order] = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 0)
+    adjusted[untested] = np.nan
+    return adjusted.reshape(log_pvalues.shape)

@@ -1,6 +1,6 @@
 """Tables of p-values where nothing has an effect, and the result that holds them.
 
-``docs/calibration.md`` says what each quantity is.
+``reference.calibration`` says what each quantity is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.record import read_record
+from crispyx._stats.calibration import inflation, quantiles, ranks_of, share_below
 from crispyx.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, np.inf)
 BINS = ("< .01", ".01-.03", ".03-.1", ".1-.3", ".3-1", "> 1")
 ALL_GENES = "all"
 LEVELS = (0.05, 0.01, 0.001)
-CONFIDENCE = 0.99
 TOO_MANY = {0.05: 0.06, 0.001: 0.002}  # shares that a test which keeps its level stays below
-MEDIAN_CHI2 = 0.454936423119572  # of one degree of freedom
 N_QUANTILES = 160
 KIND = "calibration"
 TABLES = ("bins", "quantiles", "depth", "depth_effect", "groups")
@@ -130,58 +129,20 @@ def level_name(level: float) -> str:
     return f"{level:g}".removeprefix("0.")
 
 
-def binomial_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the exact interval of a share (Clopper and Pearson, 1934); (0, 1) of nothing."""
-    from scipy.stats import beta
-
-    tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
-    return low, high
-
-
-def inflation(pvalues: np.ndarray) -> float:
-    """Return the genomic inflation factor, NaN of nothing.
-
-    It is the median of the chi-square values (one degree of freedom) of the p-values over that of
-    the distribution, .4549 (Devlin and Roeder, 1999). Discrete p-values are taken as they are:
-    a gene with few counts can only have large ones, and a factor below 1 says so.
-    """
-    from scipy.stats import chi2
-
-    if not len(pvalues):
-        return float("nan")
-    return float(chi2.isf(np.median(pvalues), 1)) / MEDIAN_CHI2
-
-
 def shares_of(pvalues: np.ndarray) -> dict[str, Any]:
     """Return the columns of ``CalibrationResult.bins`` of p-values without NaN."""
     n = len(pvalues)
     row: dict[str, Any] = {"tests": n}
     for level in LEVELS:
-        hits, name = int(np.count_nonzero(pvalues < level)), level_name(level)
-        low, high = binomial_interval(hits, n)
-        row |= {
-            f"share_{name}": hits / n if n else np.nan,
-            f"low_{name}": low,
-            f"high_{name}": high,
-        }
+        found, name = share_below(pvalues, level), level_name(level)
+        row |= dict(zip((f"share_{name}", f"low_{name}", f"high_{name}"), found, strict=True))
     return {**row, "inflation": inflation(pvalues)}
 
 
 def quantiles_of(pvalues: np.ndarray) -> dict[str, np.ndarray]:
     """Return observed against expected p-values at ranks that are dense where p is small."""
-    from scipy.stats import beta
-
-    n = len(pvalues)
-    rank = np.unique(np.geomspace(1, n, N_QUANTILES).round().astype(np.int64))
-    tail = (1 - CONFIDENCE) / 2
-    return {
-        "expected": rank / (n + 1),
-        "observed": np.sort(pvalues)[rank - 1],
-        "low": beta.ppf(tail, rank, n + 1 - rank),
-        "high": beta.ppf(1 - tail, rank, n + 1 - rank),
-    }
+    columns = quantiles(pvalues, ranks_of(len(pvalues), N_QUANTILES))
+    return dict(zip(("expected", "observed", "low", "high"), columns, strict=True))
 
 
 def load_calibration(path: str | os.PathLike[str]) -> CalibrationResult:

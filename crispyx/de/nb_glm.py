@@ -16,6 +16,11 @@ from crispyx.de.nb_tests import WITHIN_BATCHES
 from crispyx.de.results import RankGenesGroupsResult
 from crispyx.errors import InputError
 
+PYDESEQ2_BESIDE_COVARIATES = (
+    "PyDESeq2's iteration on a design with covariates is crispyx.glm.NBGLMBatchFitter with "
+    "build_design_matrix(covariate_columns=...), for cells in memory (docs/nb_glm.md)"
+)
+
 
 def nb_glm_test(
     data: Any,
@@ -109,8 +114,8 @@ def nb_glm_test(
         obs columns to fit beside, see ``docs/methods/covariates.md``: text, booleans and categories
         jointly in both arms, additively; numbers (integers too) by their slopes in the control.
         Dispersions are then fitted with a mean for every perturbation in every combination of
-        categories, and the tests "score" and "permutation" compare within these. Needs scopes
-        "global" and the default optimizer.
+        categories. The test "lrt" compares with the covariates alone, "score" and "permutation"
+        compare within categories. Needs scopes "global" and the default optimizer.
     gene_name_column : str or None
         var column of gene names; None takes the index.
     perturbations : iterable of str or None
@@ -302,7 +307,7 @@ def nb_glm_test(
     if isinstance(covariates, str):
         beside = (covariates,)
     if beside:
-        _require_what_covariates_need(choices, batch_column)
+        _require_what_covariates_need(choices, preset, batch_column)
         if lfc_shrinkage_type != "none":
             raise InputError(
                 "lfc_shrinkage_type='apeglm' goes back to the counts without covariates; leave it "
@@ -385,7 +390,7 @@ def _require_a_test_within_batches(choices: Choices) -> None:
     if choices.test not in WITHIN_BATCHES:
         raise InputError(
             f"batch_column= needs a test within batches, test='score' or 'permutation' or "
-            f"preset='calibrated'; test is {choices.test!r}"
+            f"preset='calibrated'; test is {choices.test!r}, which takes batches among covariates="
         )
     for name, is_global in (
         ("dispersion_scope", choices.shares_dispersion),
@@ -395,24 +400,40 @@ def _require_a_test_within_batches(choices: Choices) -> None:
             raise InputError(f"batch_column= needs {name}='global'; it is 'per_comparison'")
 
 
-def _require_what_covariates_need(choices: Choices, batch_column: str | None) -> None:
+def _require_what_covariates_need(
+    choices: Choices, preset: str | None, batch_column: str | None
+) -> None:
     if batch_column is not None:
         raise InputError(
             f"covariates= and batch_column= are both given; name {batch_column!r} among the "
             "covariates and leave out batch_column="
         )
-    for name, value, needed in (
-        ("size_factor_scope", choices.size_factor_scope, "global"),
-        ("dispersion_scope", "global" if choices.shares_dispersion else "per_comparison", "global"),
-        ("optimization_method", choices.optimization_method, "lbfgsb"),
-        ("cook_filter", choices.cook_filter, False),
-    ):
-        if value != needed:
-            raise InputError(
-                f"covariates= needs {name}={needed!r}; it is {value!r}"
-                " (presets choose it too: preset='calibrated' takes covariates)"
-            )
-    if choices.test == "lrt":
+    if preset == "pydeseq2":
         raise InputError(
-            "test='lrt' knows no covariates; take test='wald', 'score' or 'permutation'"
+            "preset='pydeseq2' compares two arms and takes no covariates; leave it out, or take "
+            f"preset='calibrated', which does. {PYDESEQ2_BESIDE_COVARIATES}"
         )
+    for name, is_fit, way_out in (
+        (
+            "size_factor_scope='global'",
+            choices.size_factor_scope == "global",
+            "leave size_factor_scope= out, or give size_factors= of your own",
+        ),
+        (
+            "dispersion_scope='global'",
+            choices.shares_dispersion,
+            "leave dispersion_scope= out, or give dispersion= one for all",
+        ),
+        (
+            "optimization_method='lbfgsb'",
+            choices.optimization_method == "lbfgsb",
+            f"leave optimization_method= out. {PYDESEQ2_BESIDE_COVARIATES}",
+        ),
+        (
+            "cook_filter=False",
+            not choices.cook_filter,
+            "leave cook_filter= out; se_method='robust' is less moved by single counts",
+        ),
+    ):
+        if not is_fit:
+            raise InputError(f"covariates= needs {name}; {way_out}")

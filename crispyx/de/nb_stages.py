@@ -287,13 +287,14 @@ def compared_block(
             chosen.fitting.max_iterations,
             chosen.fitting.tolerance,
             adjustment.numbers,
+            with_ratio=chosen.test == "lrt",
         )
-        tests = fits.wald_tests()
+        tests = fits.likelihood_ratio_tests() if chosen.test == "lrt" else fits.wald_tests()
     else:
         fits = _plain_fits(counts, alpha, silent, chosen, engine, n_threads)
         tests = wald_tests(counts, alpha, fits, chosen.se_method, engine)
     statistic, pvalue = tests.statistic, tests.pvalue
-    if chosen.test != "wald":
+    if chosen.test != "wald" and not (chosen.test == "lrt" and adjustment is not None):
         blocks = strata or Strata(counts)
         statistic, pvalue = null_tests(
             blocks,

@@ -38,6 +38,7 @@ from crispyx.de.nb_stages import (
     NOT_CONVERGED,
     UNTESTED,
 )
+from crispyx.de.nb_tests import WITHIN_BATCHES
 from crispyx.de.nb_work import NegativeBinomialWork
 from crispyx.errors import CrispyxWarning, InputError
 
@@ -190,10 +191,11 @@ class NegativeBinomialTest(Method):
         covariates = read_covariates(
             source, self.covariates, screen.perturbation_column, screen.membership.used_cells
         )
-        if covariates is not None and covariates.numbers.shape[1] and self.choices.test != "wald":
+        within = self.choices.test in WITHIN_BATCHES
+        if covariates is not None and covariates.numbers.shape[1] and within:
             raise InputError(
                 f"test={self.choices.test!r} compares within categories: covariates of numbers "
-                "need test='wald', or categories made of them"
+                "need test='wald' or 'lrt', or categories made of them"
             )
         return covariates
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crispyx.de.null_splits import random_split
-
-KINDS = ("splits", "guides", "depth")
+from crispyx._stats.calibration import groups_that_fit, split_generator, split_within_batches
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def split_designs(
 ) -> Iterator[Design]:
     """Yield splits with the sizes, and if asked for the depths, of perturbations drawn anew."""
     for split in range(n_splits):
-        rng = _generator(random_state, "splits", split)
+        rng = split_generator(random_state, "splits", split)
         chosen, sizes = _fitting(cells, rng.permutation(len(cells.names)), n_groups)
         kept = np.minimum(cells.ratio[chosen], 1.0) if match_depth else np.ones(len(chosen))
         yield _design("splits", split, cells, chosen, sizes, np.concatenate([[1.0], kept]), rng)
@@ -86,7 +84,7 @@ def depth_designs(
     shallow = order[shifted[order] & (cells.ratio[order] < 1)]
     deep = order[shifted[order] & (cells.ratio[order] > 1)][-1:]
     for split in range(n_splits):
-        rng = _generator(random_state, "depth", split)
+        rng = split_generator(random_state, "depth", split)
         if len(shallow):
             chosen, sizes = _fitting(cells, np.roll(shallow, -split), n_groups)
             kept = np.concatenate([[1.0], cells.ratio[chosen]])
@@ -106,30 +104,10 @@ def guide_designs(guides: np.ndarray, least: int) -> Iterator[Design]:
             yield Design("guides", k, (str(name),), labels, np.ones(2))
 
 
-def thinning_generator(random_state: int, design: Design, cell: int) -> np.random.Generator:
-    """Return the random numbers of one cell, whatever block it is read in."""
-    return np.random.default_rng([random_state, KINDS.index(design.kind), design.split, 1 + cell])
-
-
-def _generator(random_state: int, kind: str, split: int) -> np.random.Generator:
-    return np.random.default_rng([random_state, KINDS.index(kind), split])
-
-
 def _fitting(cells: Cells, order: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return perturbations that together leave half of the control, and their cells by batch.
-
-    Where not even one does, the first is taken with as many cells as can be.
-    """
-    room = np.bincount(cells.batch, minlength=cells.in_batch.shape[1]) // 2
-    chosen: list[int] = []
-    for k in order:
-        if len(chosen) < most and (cells.in_batch[k] <= room).all():
-            chosen.append(int(k))
-            room = room - cells.in_batch[k]
-    if chosen:
-        return np.array(chosen), cells.in_batch[chosen]
-    first = order[:1]
-    return first, np.minimum(cells.in_batch[first], room)
+    """Return perturbations that together leave half of the control, and their cells by batch."""
+    controls = np.bincount(cells.batch, minlength=cells.in_batch.shape[1])
+    return groups_that_fit(cells.in_batch, controls, order.tolist(), most)
 
 
 def _design(
@@ -141,9 +119,5 @@ def _design(
     kept: np.ndarray,
     rng: np.random.Generator,
 ) -> Design:
-    labels = np.zeros(len(cells.batch), dtype=np.int64)
-    for b in range(sizes.shape[1]):
-        inside = np.flatnonzero(cells.batch == b)
-        if len(inside):
-            labels[inside] = random_split(len(inside), sizes[:, b].tolist(), rng)
+    labels = split_within_batches(cells.batch, sizes, rng)
     return Design(kind, split, tuple(cells.names[k] for k in chosen), labels, kept)

@@ -10,7 +10,8 @@ import numpy as np
 from crispyx._io.source import MatrixSource
 from crispyx._io.writer import new_h5ad, write_compressed, write_slot
 from crispyx._kernels.layout import CompressedBlock
-from crispyx.de.null_designs import Design, thinning_generator
+from crispyx._stats.calibration import cell_generator, thinned
+from crispyx.de.null_designs import Design
 from crispyx.errors import InputError
 
 CONTROL = "control"
@@ -97,19 +98,18 @@ def write_thinned(
     Each cell has random numbers of its own: blocks change nothing.
     """
 
-    def thinned() -> Iterator[CompressedBlock]:
+    def after_thinning() -> Iterator[CompressedBlock]:
         for block in control.native_blocks():
             values = block.values.copy()
             for at in np.flatnonzero(design.kept[design.labels[block.start : block.stop]] < 1):
                 span = slice(int(block.ptr[at]), int(block.ptr[at + 1]))
                 cell = block.start + int(at)
-                rng = thinning_generator(random_state, design, cell)
-                share = design.kept[design.labels[cell]]
-                values[span] = rng.binomial(values[span].astype(np.int64), share)
+                rng = cell_generator(random_state, design.kind, design.split, cell)
+                values[span] = thinned(values[span], design.kept[design.labels[cell]], rng)
             yield CompressedBlock(block.start, block.stop, values, block.minor, block.ptr)
 
     n_values = int(control.storage.n_stored)
-    _write(thinned(), n_values, control.shape, genes, [design], batch, path)
+    _write(after_thinning(), n_values, control.shape, genes, [design], batch, path)
 
 
 def _write(

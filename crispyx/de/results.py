@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from crispyx._io.scanpy_format import records
+from crispyx._stats.multiple_testing import adjust_logs
+from crispyx.settings import settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +87,8 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
         File of the result.
     alternative : {"two-sided", "greater", "less"}
         What the p-values are the probability of.
+    pvalue_correction_scope : {"perturbation", "screen"}
+        Whether each perturbation was corrected on its own.
     """
 
     genes: pd.Index
@@ -105,6 +109,7 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
     pvalue_correction: Literal["benjamini-hochberg", "bonferroni"]
     result: AnnData | None = None
     alternative: Literal["two-sided", "greater", "less"] = "two-sided"
+    pvalue_correction_scope: Literal["perturbation", "screen"] = "perturbation"
     _row_of: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -156,6 +161,20 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
             lost = self.pvalues < np.finfo(np.float64).tiny
             logs[lost] = log_normal_tails(self.statistics[lost], self.alternative)
         return logs
+
+    @property
+    def log_pvalues_adj(self) -> np.ndarray:
+        """Natural logs of ``pvalues_adj`` (n_groups, n_genes) float64, NaN where untested.
+
+        The correction of the result, made on ``log_pvalues``: genes whose adjusted p is too small
+        for a number still differ. Reference: ``reference.multiple_testing``.
+        """
+        return adjust_logs(
+            self.log_pvalues,
+            self.pvalue_correction,
+            self.pvalue_correction_scope,
+            settings.engine,
+        )
 
     @property
     def result_path(self) -> Path:

@@ -41,6 +41,8 @@ class StoredResult(RankGenesGroupsResult):
         self.control_label = str(file.notes["control_label"])
         self.tie_correct = bool(file.notes.get("tie_correct", False))
         self.pvalue_correction = str(file.notes["pvalue_correction"])  # type: ignore[assignment]
+        scope = str(file.notes.get("pvalue_correction_scope", "perturbation"))
+        self.pvalue_correction_scope = scope  # type: ignore[assignment]
         self.alternative = str(file.notes.get("alternative", "two-sided"))  # type: ignore[assignment]
         self.result = AnnData(path)
         self.__post_init__()

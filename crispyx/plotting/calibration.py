@@ -87,12 +87,20 @@ def plot_calibration(
     _draw_quantiles(axes[0], result.quantiles[result.quantiles["kind"] == kind], colors)
     _draw_bins(axes[1], result.bins[result.bins["kind"] == kind], colors)
     _draw_depth(axes[2], result, colors)
-    subtitle(axes[0], "p-values without any effect", [WHAT[kind]])
-    subtitle(axes[1], "Share of p below .05", ["by mean count of the gene"])
+    # Two lines each: titles then stand at one height.
+    subtitle(
+        axes[0],
+        "p-values without any effect",
+        [WHAT[kind], "gray: 99 % of independent tests"],
+    )
+    subtitle(axes[1], "Share of p below .05", ["by mean count of the gene", "bars: 99 % intervals"])
     n_shifted = int((result.depth["shift"] != "").sum())
     tolerance = result.parameters["max_depth_shift"]
     notes = [f"{n_shifted:,} of {len(result.depth):,} off by more than {100 * tolerance:.0f} %"]
-    notes += ["what depth alone does; in brackets over the control's"] * bool(n_shifted)
+    if len(result.depth_effect):
+        notes += ["what that alone does; in brackets: depth over the control's"]
+    else:
+        notes += ["gray: not off"]
     subtitle(axes[2], "Depth of perturbations", notes)
     return finish(axes, show, savepath)
 
@@ -108,7 +116,9 @@ def _draw_quantiles(ax: Axes, table: pd.DataFrame, colors: dict[str, str]) -> No
         x, p = own["expected"].to_numpy(), np.maximum(own["observed"].to_numpy(), SMALLEST)
         ax.plot(-np.log10(x), -np.log10(p), color=color, linewidth=1.6, label=plain_text(method))
     top = float(max(low.max(), expected.max()))
-    ax.set_ylim(0, 2.2 * top)  # methods far above leave the panel, and need no more of it
+    highest = -np.log10(max(float(table["observed"].min()), SMALLEST))
+    # Methods far above leave the panel, and need no more of it.
+    ax.set_ylim(0, min(2.2 * top, 1.08 * max(top, highest)))
     ax.set_xlim(0, 1.02 * expected.max())
     ax.set_xlabel("expected -log10 p")
     ax.set_ylabel("observed -log10 p")
@@ -150,6 +160,7 @@ def _draw_depth(ax: Axes, result: CalibrationResult, colors: dict[str, str]) -> 
         ax.set_yticks(np.arange(len(names)), labels, fontsize=8)
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.set_xlim(0, None)
+        ax.locator_params(axis="x", nbins=5)
         ax.axvline(0.05, color=LINE, linewidth=0.9, zorder=1)
         ax.set_xlabel("share of p below .05 without any effect")
         return
@@ -157,6 +168,6 @@ def _draw_depth(ax: Axes, result: CalibrationResult, colors: dict[str, str]) -> 
     ax.scatter(ratio, np.arange(1, len(ratio) + 1), color=INK, s=14)
     ax.axvline(1.0, color=LINE, linewidth=0.9, zorder=1)
     tolerance = result.parameters["max_depth_shift"]
-    ax.axvspan(1 - tolerance, 1 / (1 - tolerance), color=NEUTRAL, alpha=0.25, linewidth=0)
+    ax.axvspan(1 - tolerance, 1 / (1 - tolerance), color=NEUTRAL, alpha=0.25, linewidth=0, zorder=0)
     ax.set_xlabel("median count over the control's")
     ax.set_ylabel("perturbations")

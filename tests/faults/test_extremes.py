@@ -149,3 +149,29 @@ def test_logs_go_on_where_p_is_too_small_for_a_number(tmp_path: Path) -> None:
     np.testing.assert_allclose(result.log_pvalues[0, 1], np.log(result.pvalues[0, 1]), rtol=1e-12)
     above = run(cx.wilcoxon_test, screen(x, labels), tmp_path / "one", alternative="greater")
     assert above.log_pvalues[0, 0] == log_ndtr(-z[0])
+
+
+@pytest.mark.parametrize("scope", ["perturbation", "screen"])
+@pytest.mark.parametrize("method", ["wilcoxon", "nb_glm"])
+def test_logs_of_adjusted_p_are_those_of_the_correction_that_was_made(
+    method: str, scope: str, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(5)
+    labels = ["control"] * 900 + ["A"] * 700 + ["B"] * 60
+    x = rng.poisson(3, (1_660, 12)).astype(float)
+    x[900:1_600, :3] += [40, 50, 1]
+    x[:, 11] = 0
+    test = cx.wilcoxon_test if method == "wilcoxon" else cx.nb_glm_test
+    given = {} if method == "wilcoxon" else {"preset": "calibrated"}
+    result = run(test, screen(x, labels), tmp_path, corr_scope=scope, **given)
+    assert result.pvalue_correction_scope == scope
+    logs, adjusted = result.log_pvalues_adj, result.pvalues_adj
+    np.testing.assert_array_equal(np.isnan(logs), np.isnan(adjusted))
+    number = adjusted > 1e-300
+    assert number.sum() > 10
+    # p of a normal statistic z has a relative error of z^2 roundings: z^2 < 1,400 here.
+    np.testing.assert_allclose(logs[number], np.log(adjusted[number]), rtol=1e-12, atol=1e-12)
+    assert np.isfinite(logs[0, :2]).all()
+    if method == "nb_glm":
+        assert adjusted[0, 0] == adjusted[0, 1] == 0
+        assert logs[0, 0] != logs[0, 1]

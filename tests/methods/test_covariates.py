@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,13 @@ from layouts import gene_block
 
 from crispyx._jobs.batches import Batches
 from crispyx._kernels.layout import Membership
-from crispyx._stats.covariates import AdjustedFits, Strata, adjusted_fits, by_rank
+from crispyx._stats.covariates import (
+    AdjustedFits,
+    Strata,
+    adjusted_fits,
+    by_rank,
+    fit_control_slopes,
+)
 from crispyx._stats.nb_likelihood import Counts, grouped_cells
 
 SE_METHODS = ("fisher", "robust")
@@ -50,6 +56,19 @@ def drawn(
     return stratified_counts(y, labels, levels, s)
 
 
+def few_counts(data: st.DataObject) -> tuple[Counts, Strata, Membership]:
+    """Draw one gene of a few cells in two groups and a few categories."""
+    n = data.draw(st.integers(4, 24))
+    draw = lambda values: np.array(data.draw(st.lists(values, min_size=n, max_size=n)))  # noqa: E731
+    labels = draw(st.integers(0, 1))
+    labels[:2] = 0, 1
+    levels = np.stack([draw(st.integers(0, 2)), draw(st.integers(0, 1))], axis=1)
+    levels = levels[:, : data.draw(st.integers(1, 2))]
+    y = draw(st.sampled_from([0, 0, 0, 1, 1, 2, 5, 40])).astype(float)[:, None]
+    s = draw(st.sampled_from([1.0, 0.5, 2.0, 0.2, 1.7]))
+    return stratified_counts(y, labels, levels, s)
+
+
 def assert_same(compiled: AdjustedFits, defined: AdjustedFits, tolerance: float) -> None:
     for name in (f.name for f in fields(AdjustedFits)):
         a, b = getattr(compiled, name), getattr(defined, name)
@@ -60,14 +79,20 @@ def assert_same(compiled: AdjustedFits, defined: AdjustedFits, tolerance: float)
 @pytest.mark.parametrize("n_levels", [[1], [3], [7], [3, 2], [2, 3, 2]], ids=str)
 def test_compiled_fits_are_the_defined_ones(n_levels: list[int], se_method: str) -> None:
     counts, strata, _ = drawn(3, n_levels, [160, 50, 14, 5], 12)
+    with_ratio = se_method == "fisher"
     alpha = np.exp(np.random.default_rng(0).normal(-1, 1.2, (3, 12)))
     alpha[1, 5] = np.nan
     compiled, defined = (
-        adjusted_fits(counts, alpha, strata, se_method, engine)
+        adjusted_fits(counts, alpha, strata, se_method, engine, with_ratio=with_ratio)
         for engine in ("compiled", "reference")
     )
+    ratios = [fits.ratio_z**2 for fits in (compiled, defined)]
+    # The root of a ratio close to 0 has half of the digits of the sums it is a difference of.
+    np.testing.assert_allclose(*ratios, rtol=1e-8, atol=1e-9)
     # Sums over nodes and over cells differ in their last digits.
-    assert_same(compiled, defined, 1e-8)
+    unrooted = {"ratio_z": np.zeros(alpha.shape)}
+    assert_same(replace(compiled, **unrooted), replace(defined, **unrooted), 1e-8)
+    assert np.isfinite(compiled.ratio_z[0, [0, 1, 5, 6]]).all() == with_ratio
     assert np.isnan(compiled.log_fold_change[1, 5])
     assert np.isnan(compiled.log_fold_change[:, 2]).all()
     assert np.isfinite(compiled.log_fold_change[0, [0, 1, 5, 6]]).all()
@@ -88,18 +113,44 @@ def test_fits_beside_numbers_are_the_defined_ones(n_levels: list[int]) -> None:
     assert not np.allclose(compiled.log_fold_change[:, 5:], plain.log_fold_change[:, 5:], rtol=1e-3)
 
 
+@pytest.mark.parametrize("n_levels", [[1], [4], [3, 2]], ids=str)
+def test_slopes_of_the_control_are_the_defined_ones(n_levels: list[int]) -> None:
+    counts, strata, membership = drawn(11, n_levels, [150, 30, 20], 9)
+    numbers = by_rank(counts.table, membership, np.random.default_rng(2).normal(size=(200, 2)))
+    alpha = np.exp(np.random.default_rng(0).normal(-1, 1, (2, 9)))
+    alpha[:, 7], alpha[0, 8] = np.nan, np.nan
+    once, twice, defined = (
+        fit_control_slopes(counts, alpha, strata, numbers, engine, n_threads)
+        for engine, n_threads in (("compiled", 1), ("compiled", 2), ("reference", 1))
+    )
+    # Both stop after a step of 1e-7; what is left is its square.
+    np.testing.assert_allclose(once, defined, rtol=1e-9, atol=1e-11)
+    np.testing.assert_array_equal(once, twice)
+    assert (once[:, [1, 2, 7]] == 0).all()  # silent in the control, silent, not fitted
+    assert (once[:, [0, 5, 6, 8]] != 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_any_slopes_of_few_counts_are_the_defined_ones(data: st.DataObject) -> None:
+    counts, strata, membership = few_counts(data)
+    n = len(membership.ptr) - 1
+    drawn_numbers = st.lists(st.sampled_from([-1.0, 0.0, 0.5]), min_size=n, max_size=n)
+    numbers = by_rank(counts.table, membership, np.array(data.draw(drawn_numbers))[:, None])
+    alpha = np.full((1, 1), data.draw(st.sampled_from([0.01, 0.3, 2.0])))
+    compiled, defined = (
+        fit_control_slopes(counts, alpha, strata, numbers, engine)
+        for engine in ("compiled", "reference")
+    )
+    # A slope on its way to infinity stops where its information ends, wherever that is.
+    if abs(defined[0, 0]) < 8:
+        np.testing.assert_allclose(compiled, defined, rtol=1e-6, atol=1e-6)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_few_counts_are_fitted_as_defined(data: st.DataObject) -> None:
-    n = data.draw(st.integers(4, 24))
-    draw = lambda values: np.array(data.draw(st.lists(values, min_size=n, max_size=n)))  # noqa: E731
-    labels = draw(st.integers(0, 1))
-    labels[:2] = 0, 1
-    levels = np.stack([draw(st.integers(0, 2)), draw(st.integers(0, 1))], axis=1)
-    levels = levels[:, : data.draw(st.integers(1, 2))]
-    y = draw(st.sampled_from([0, 0, 0, 1, 1, 2, 5, 40])).astype(float)[:, None]
-    s = draw(st.sampled_from([1.0, 0.5, 2.0, 0.2, 1.7]))
-    counts, strata, _ = stratified_counts(y, labels, levels, s)
+    counts, strata, _ = few_counts(data)
     alpha = np.full((1, 1), data.draw(st.sampled_from([0.01, 0.3, 2.0])))
     compiled, defined = (
         adjusted_fits(counts, alpha, strata, "fisher", engine)

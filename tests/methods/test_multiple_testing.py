@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from crispyx._stats.multiple_testing import CORRECTIONS, adjust_rows
+from crispyx._stats.multiple_testing import CORRECTIONS, SCOPES, adjust, adjust_logs, adjust_rows
 
 pvalues = arrays(
     np.float64,
@@ -60,3 +60,25 @@ def test_hand_computed_row(engine) -> None:
     np.testing.assert_allclose(bh, [[0.04, np.nan, 0.16 / 3, 0.16 / 3, 0.5]], rtol=1e-15)
     bonferroni = adjust_rows(row, "bonferroni", engine)
     np.testing.assert_allclose(bonferroni, [[0.04, np.nan, 0.16, 0.12, 1]], rtol=1e-15)
+
+
+logs = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 4), st.integers(1, 12)),
+    elements=st.one_of(st.sampled_from([0.0, -np.inf, np.nan, -3.0]), st.floats(-1e5, 0)),
+)
+
+
+@given(logs, st.sampled_from(CORRECTIONS), st.sampled_from(SCOPES))
+def test_corrections_of_logs_agree_with_the_reference(table: np.ndarray, method, scope) -> None:
+    both = [adjust_logs(table, method, scope, engine) for engine in ("compiled", "reference")]
+    np.testing.assert_array_equal(*both)
+
+
+@given(pvalues, st.sampled_from(CORRECTIONS), st.sampled_from(SCOPES))
+def test_corrections_of_logs_are_logs_of_corrections(table: np.ndarray, method, scope) -> None:
+    table = np.where(table < 1e-290, 1e-290, table)  # NaN stays
+    found = adjust_logs(np.log(table), method, scope, "compiled")
+    # A rounding of log p, at most 670, and of p itself.
+    expected = np.log(adjust(table, method, scope, "compiled"))
+    np.testing.assert_allclose(found, expected, rtol=1e-15, atol=1e-12)

@@ -13,6 +13,7 @@ from reference.covariates import (
     highest_likelihood,
     solve_pivoting,
 )
+from reference.likelihood_ratio import likelihood_ratio_root
 from reference.nb_coefficients import Arm, best_log_mean
 
 ALPHA = 0.4
@@ -138,3 +139,31 @@ def test_aliased_columns_get_nothing() -> None:
     np.testing.assert_allclose(
         solution[kept], np.linalg.solve(reduced.T @ reduced, right[kept]), rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("n_levels", [[1], [4], [3, 2]], ids=str)
+def test_the_likelihood_ratio_is_that_of_statsmodels(n_levels: list[int]) -> None:
+    control, perturbed, levels0, levels1 = drawn(6, n_levels)
+    y, s = (np.concatenate(pair) for pair in zip(control, perturbed, strict=True))
+    z = design_of(np.concatenate([levels0, levels1]))
+    d = np.repeat([0.0, 1.0], [len(levels0), len(levels1)])
+    full, null = outside(y, s, np.column_stack([z, d])), outside(y, s, z)
+    found = fit_beside_covariates(control, perturbed, levels0, levels1, ALPHA, with_ratio=True)
+    assert found is not None
+    assert found.ratio_z > 0
+    np.testing.assert_allclose(found.ratio_z**2, 2 * (full.llf - null.llf), rtol=1e-9)
+    turned = fit_beside_covariates(perturbed, control, levels1, levels0, ALPHA, with_ratio=True)
+    assert turned is not None
+    np.testing.assert_allclose(turned.ratio_z, -found.ratio_z, rtol=1e-9)
+
+
+def test_beside_one_category_the_likelihood_ratio_is_that_of_two_arms() -> None:
+    control, perturbed, levels0, levels1 = drawn(7, [1])
+    found = fit_beside_covariates(control, perturbed, levels0, levels1, ALPHA, with_ratio=True)
+    silent = perturbed._replace(counts=np.zeros_like(perturbed.counts))
+    alone = fit_beside_covariates(control, silent, levels0, levels1, ALPHA, with_ratio=True)
+    assert found is not None
+    assert alone is not None
+    for fit, arm in ((found, perturbed), (alone, silent)):
+        expected = likelihood_ratio_root(control, arm, ALPHA)
+        np.testing.assert_allclose(fit.ratio_z, expected, rtol=1e-9)

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from reference.multiple_testing import benjamini_hochberg, bonferroni
+from reference.multiple_testing import (
+    benjamini_hochberg,
+    bonferroni,
+    log_benjamini_hochberg,
+    log_bonferroni,
+)
 
 pvalue = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.05, 1.0]))
 row_with_gaps = st.lists(st.one_of(pvalue, st.just(math.nan)), min_size=1, max_size=25)
@@ -102,3 +107,41 @@ def test_input_is_left_as_it_was(correct) -> None:
     p = np.array([0.01, 0.02, math.nan])
     correct(p)
     assert_array_equal(p, [0.01, 0.02, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("on_logs", "correct"),
+    [(log_benjamini_hochberg, benjamini_hochberg), (log_bonferroni, bonferroni)],
+)
+def test_logs_of_corrections_are_corrections_of_logs(on_logs, correct) -> None:
+    normal = st.one_of(st.floats(1e-290, 1), st.just(math.nan))
+
+    @given(st.lists(normal, min_size=1, max_size=25))
+    @settings(deadline=None)
+    def check(row: list[float]) -> None:
+        # A rounding of log p, at most 670, and of p itself.
+        assert_allclose(on_logs(np.log(row)), np.log(correct(row)), rtol=1e-15, atol=1e-12)
+
+    check()
+
+
+def test_corrections_of_logs_go_on_where_p_is_no_number() -> None:
+    logs = [-2_000.0, -5_000.0, math.nan, -3_000.0, -0.5, -math.inf]
+    m = math.log(5)
+    expected = [-2_000 + m - math.log(4), -5_000 + m - math.log(2), math.nan]
+    expected += [-3_000 + m - math.log(3), -0.5, -math.inf]
+    assert_allclose(log_benjamini_hochberg(logs), expected, rtol=1e-15)
+    assert_allclose(log_bonferroni(logs)[[0, 3, 4]], [-2_000 + m, -3_000 + m, 0], rtol=1e-15)
+    # An exact check with fractions: powers of 2 are far below the smallest number.
+    powers = np.array([-4_000, -4_001, -4_003])
+    found = log_benjamini_hochberg(powers * math.log(2)) / math.log(2)
+    # 3 / 3 of the largest, 3 / 2 of the next, capped by it: 2^-4000 > 1.5 * 2^-4001, then 3.
+    assert_allclose(found, [-4_000, -4_001 + math.log2(1.5), -4_003 + math.log2(3)], rtol=1e-15)
+
+
+@pytest.mark.parametrize("on_logs", [log_benjamini_hochberg, log_bonferroni])
+def test_logs_of_no_probability_are_refused_and_rows_without_tests_stay_so(on_logs) -> None:
+    with pytest.raises(ValueError, match="log p-value 1 is"):
+        on_logs([-1.0, 0.1])
+    assert on_logs([]).shape == (0,)
+    assert np.isnan(on_logs([math.nan])).all()

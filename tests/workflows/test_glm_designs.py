@@ -53,6 +53,25 @@ def test_coefficients_errors_and_modes_are_those_of_pydeseq2(engine: Engine) -> 
     assert converged.all()
 
 
+# The same with min_mu 0.5, which holds means of the first and most of the second gene.
+RARE = COUNTS // 5
+CLAMPED = [
+    [-0.479008947, 0.533422252, -0.210406871, -0.207004197, 0.053982779],
+    [-1.328778609, 0.067654641, 0.206718333, 0.221563745, -0.578485185],
+    [-0.290824662, 0.200632261, 1.043086542, 1.026163533, -0.301729654],
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_clamped_coefficients_are_those_of_pydeseq2(engine: Engine) -> None:
+    fitter = NBGLMBatchFitter(DESIGN, offset=np.log(SIZES), min_mu=0.5, max_iter=500, tol=1e-12)
+    with cx.use_engine(engine):
+        fits = fitter.fit_batch_with_joint_offsets(RARE, fixed_dispersion=ALPHA)
+    assert fits.converged.all()
+    # It stops by its deviance here; its digits as printed.
+    np.testing.assert_allclose(fits.coef, CLAMPED, atol=1e-8)
+
+
 def test_dispersions_at_given_means_are_those_of_pydeseq2() -> None:
     for y, coefficients, alpha in zip(COUNTS.T, COEFFICIENTS, DISPERSIONS, strict=True):
         mu = nb_regression.means(DESIGN, np.log(SIZES), np.array(coefficients))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crispyx.de.calibration_tables import BINS, EDGES, binomial_interval
+from crispyx._stats.calibration import binomial_interval
+from crispyx.de.calibration_tables import BINS, EDGES
 from validation.calibration.methods import pvalues
 from validation.calibration.pools import Null, Pool, split
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from crispyx.de.null_splits import batch_weights, random_split, thinned
+from crispyx._stats.calibration import random_split, thinned
 
 FILES = {
     "Papalexi": "papalexi_eccite_299genes",
@@ -122,6 +122,31 @@ def split(pool: Pool, null: Null, rng: np.random.Generator) -> tuple[sparse.csr_
     counts = pool.counts.copy()
     if null.thin:
         of_value = np.repeat(labels > 0, np.diff(counts.indptr))
-        counts.data = thinned(counts.data, of_value, null.thin, rng)
+        counts.data[of_value] = thinned(counts.data[of_value], 1 - null.thin, rng)
         counts.eliminate_zeros()
     return counts, labels
+
+
+def batch_weights(batches: np.ndarray, favored: object, share: float, taken: float) -> np.ndarray:
+    """Return weights with which ``share`` of the drawn cells come from one batch.
+
+    Parameters
+    ----------
+    batches : numpy.ndarray (n_cells,)
+        Batch of each cell.
+    favored : object
+        The batch.
+    share : float
+        Expected share of the drawn cells, above 0 and below 1.
+    taken : float
+        Fraction of all cells that will be drawn.
+
+    Returns
+    -------
+    numpy.ndarray (n_cells,) float64
+    """
+    inside = batches == favored
+    within = min(taken * share * len(inside) / max(inside.sum(), 1), 0.999)
+    beside = min(taken * (1 - share) * len(inside) / max((~inside).sum(), 1), 0.999)
+    # A cell of weight w is among the first with probability 1 - exp(-w t).
+    return np.where(inside, -np.log1p(-within), -np.log1p(-beside))
