@@ -239,13 +239,12 @@ def reopened_by(data: Any) -> Any:
     Raises
     ------
     InputError
-        The data is in memory, or partly so.
+        The data is in memory, or partly so, or at an address, which does not tell whether it is
+        still the same.
     """
     if isinstance(data, (list, tuple)):
         return [reopened_by(one) for one in data]
-    if is_address(data):
-        return data
-    if isinstance(data, (str, os.PathLike)):
+    if isinstance(data, (str, os.PathLike)) and not is_address(data):
         return os.path.abspath(os.path.expanduser(data))
     try:
         return os.path.abspath(resolve_data_path(data))

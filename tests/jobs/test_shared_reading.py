@@ -124,6 +124,11 @@ def test_executor_that_a_call_names_needs_a_file(tmp_path: Path) -> None:
         summary(adata, executor=pool)
 
 
+def test_address_is_refused_where_a_call_names_an_executor() -> None:
+    with Threads(1) as pool, pytest.raises(InputError, match="is an address"):
+        summary("s3://bucket/screen.zarr", executor=pool)
+
+
 def test_executor_of_the_session_leaves_data_in_memory_to_this_process(
     monkeypatch: pytest.MonkeyPatch, n_ranges: list[int], tmp_path: Path
 ) -> None:
