@@ -1,4 +1,4 @@
-"""Tables and arrays of a file replaced in place, without touching the matrix.
+"""Tables and arrays of a file or of an AnnData replaced in place, without touching the matrix.
 
 A process that is killed leaves the file as it was before, see ``crispyx._io.in_place``.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,13 +45,13 @@ def drop_file_cache(path: PathLike) -> None:
         os.close(handle)
 
 
-def write_obsm_to_h5ad(path: PathLike, key: str, data: np.ndarray) -> None:
+def write_obsm_to_h5ad(path: Any, key: str, data: np.ndarray) -> None:
     """Write or replace ``obsm[key]`` of a file.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file, changed in place.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     key : str
         Name, such as ``"X_pca"``.
     data : numpy.ndarray (n_cells, n_dims)
@@ -66,13 +65,13 @@ def write_obsm_to_h5ad(path: PathLike, key: str, data: np.ndarray) -> None:
     _write_array(path, "obsm", key, data, "obs")
 
 
-def write_varm_to_h5ad(path: PathLike, key: str, data: np.ndarray) -> None:
+def write_varm_to_h5ad(path: Any, key: str, data: np.ndarray) -> None:
     """Write or replace ``varm[key]`` of a file.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file, changed in place.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     key : str
         Name, such as ``"PCs"``.
     data : numpy.ndarray (n_genes, n_dims)
@@ -86,13 +85,13 @@ def write_varm_to_h5ad(path: PathLike, key: str, data: np.ndarray) -> None:
     _write_array(path, "varm", key, data, "var")
 
 
-def write_obsp_to_h5ad(path: PathLike, key: str, data: Any) -> None:
+def write_obsp_to_h5ad(path: Any, key: str, data: Any) -> None:
     """Write or replace ``obsp[key]`` of a file, as CSR.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file, changed in place.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     key : str
         Name, such as ``"distances"`` or ``"connectivities"``.
     data : scipy sparse matrix (n_cells, n_cells)
@@ -105,23 +104,22 @@ def write_obsp_to_h5ad(path: PathLike, key: str, data: Any) -> None:
     """
     import scipy.sparse as sp
 
-    found = resolve_data_path(path)
-    n_cells = _length(found, "obs")
+    n_cells = _length(path, "obs")
     matrix = sp.csr_matrix(data)
     if matrix.shape != (n_cells, n_cells):
         raise InputError(
-            f"obsp[{key!r}] has shape {matrix.shape} but {str(found)!r} has {n_cells} cells"
+            f"obsp[{key!r}] has shape {matrix.shape} but {named(path)} has {n_cells} cells"
         )
-    replace_elements(found, {f"obsp/{_plain(key)}": matrix})
+    _replace(path, "obsp", key, matrix)
 
 
-def write_uns_dict_to_h5ad(path: PathLike, key: str, data: Mapping[str, Any]) -> None:
+def write_uns_dict_to_h5ad(path: Any, key: str, data: Mapping[str, Any]) -> None:
     """Write or replace ``uns[key]`` of a file.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file, changed in place.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     key : str
         Name, such as ``"pca"``.
     data : mapping of str to scalar, array or mapping
@@ -134,16 +132,16 @@ def write_uns_dict_to_h5ad(path: PathLike, key: str, data: Mapping[str, Any]) ->
     """
     if not isinstance(data, Mapping):
         raise InputError(f"uns[{key!r}] is a {type(data).__name__}; give a dict")
-    replace_elements(resolve_data_path(path), {f"uns/{_plain(key)}": dict(data)})
+    _replace(path, "uns", key, dict(data))
 
 
-def write_obs(path: PathLike, df: pd.DataFrame) -> None:
+def write_obs(path: Any, df: pd.DataFrame) -> None:
     """Replace the table of the cells.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file, changed in place.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     df : pandas.DataFrame (n_cells, n_columns)
         The new table; its index names the cells.
 
@@ -155,13 +153,13 @@ def write_obs(path: PathLike, df: pd.DataFrame) -> None:
     _write_table(path, "obs", df)
 
 
-def write_var(path: PathLike, df: pd.DataFrame) -> None:
+def write_var(path: Any, df: pd.DataFrame) -> None:
     """Replace the table of the genes.
 
     Parameters
     ----------
-    path : str or pathlib.Path
-        The .h5ad file, changed in place.
+    path : str, pathlib.Path, AnnData or anndata.AnnData
+        The .h5ad file or zarr store, changed in place; an AnnData in memory is changed itself.
     df : pandas.DataFrame (n_genes, n_columns)
         The new table; its index names the genes.
 
@@ -173,14 +171,21 @@ def write_var(path: PathLike, df: pd.DataFrame) -> None:
     _write_table(path, "var", df)
 
 
-def _write_table(path: PathLike, axis: str, table: pd.DataFrame) -> None:
-    found = resolve_data_path(path)
-    n_rows = _length(found, axis)
+def _write_table(data: Any, axis: str, table: pd.DataFrame) -> None:
+    n_rows = _length(data, axis)
     if len(table) != n_rows:
         raise InputError(
-            f"the new {axis} has {len(table)} rows but that of {str(found)!r} has {n_rows}"
+            f"the new {axis} has {len(table)} rows but that of {named(data)} has {n_rows}"
         )
-    replace_elements(found, {axis: storable(table)})
+    replace_table(data, axis, table)
+
+
+def replace_table(data: Any, axis: str, table: pd.DataFrame) -> None:
+    """Replace obs or var where it is."""
+    if in_memory(data):
+        setattr(data, axis, table.copy())
+    else:
+        replace_elements(resolve_data_path(data), {axis: storable(table)})
 
 
 def storable(table: pd.DataFrame) -> pd.DataFrame:
@@ -193,23 +198,45 @@ def storable(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _write_array(path: PathLike, slot: str, key: str, data: Any, axis: str) -> None:
-    found = resolve_data_path(path)
-    array = np.asarray(data)
-    n_rows = _length(found, axis)
+def in_memory(data: Any) -> bool:
+    """Tell whether data are an AnnData in memory.
+
+    Raises
+    ------
+    InputError
+        A view of another one, whose changes would be lost.
+    """
+    held = getattr(data, "isbacked", None) is False
+    if held and data.is_view:
+        raise InputError("this AnnData is a view of another one; give a copy: adata.copy()")
+    return held
+
+
+def named(data: Any) -> str:
+    """Return what a message calls data."""
+    return "the AnnData in memory" if in_memory(data) else repr(str(resolve_data_path(data)))
+
+
+def _write_array(data: Any, slot: str, key: str, values: Any, axis: str) -> None:
+    array = np.asarray(values)
+    n_rows = _length(data, axis)
     if array.ndim != 2 or len(array) != n_rows:
         raise InputError(
-            f"{slot}[{key!r}] has shape {array.shape} but {axis} of {str(found)!r} has {n_rows} "
+            f"{slot}[{key!r}] has shape {array.shape} but {axis} of {named(data)} has {n_rows} "
             "entries; give one row for each"
         )
-    replace_elements(found, {f"{slot}/{_plain(key)}": array})
+    _replace(data, slot, key, array)
 
 
-def _plain(key: str) -> str:
+def _replace(data: Any, slot: str, key: str, value: Any) -> None:
     if not key or "/" in key:
         raise InputError(f"key is {key!r}; give a name without '/'")
-    return key
+    if in_memory(data):
+        getattr(data, slot)[key] = value
+    else:
+        replace_elements(resolve_data_path(data), {f"{slot}/{key}": value})
 
 
-def _length(path: Path, axis: str) -> int:
-    return len(read_table(path, axis))
+def _length(data: Any, axis: str) -> int:
+    table = getattr(data, axis) if in_memory(data) else read_table(resolve_data_path(data), axis)
+    return len(table)

@@ -21,7 +21,7 @@ from crispyx._jobs.labels import resolve_control_label
 from crispyx._jobs.outputs import can_reuse
 from crispyx._run.fingerprint import file_identity, fingerprint
 from crispyx.data.arguments import PathLike
-from crispyx.data.edits import storable
+from crispyx.data.edits import in_memory, replace_table, storable
 from crispyx.data.genes import ENSEMBL
 from crispyx.data.ondisk import load_obs, load_var
 from crispyx.errors import CrispyxWarning, InputError, MissingColumnError
@@ -186,7 +186,7 @@ def standardise_gene_names(
         var.index = pd.Index(names, name=var.index.name)
     else:
         var[column] = names
-    _put(path, "var", var)
+    replace_table(path, "var", var)
     return None
 
 
@@ -260,26 +260,14 @@ def normalise_perturbation_labels(
     if not inplace:
         return pd.Series(labels, index=obs.index, name=column)
     obs[column] = pd.Categorical(labels)
-    _put(path, "obs", obs)
+    replace_table(path, "obs", obs)
     return None
-
-
-def _in_memory(data: Any) -> bool:
-    return getattr(data, "isbacked", None) is False
 
 
 def _table(data: Any, axis: str) -> tuple[pd.DataFrame, Path | str]:
     """Return obs or var, and what holds it."""
-    where = "an AnnData in memory" if _in_memory(data) else resolve_data_path(data)
+    where = "an AnnData in memory" if in_memory(data) else resolve_data_path(data)
     return (load_obs if axis == "obs" else load_var)(data), where
-
-
-def _put(data: Any, axis: str, table: pd.DataFrame) -> None:
-    """Replace obs or var where it is."""
-    if _in_memory(data):
-        setattr(data, axis, table)
-    else:
-        replace_elements(resolve_data_path(data), {axis: storable(table)})
 
 
 def _standard_obs(

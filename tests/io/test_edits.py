@@ -253,3 +253,25 @@ def test_standardized_copy_has_conventional_names_and_is_reused(path: Path, tmp_
         standardize_dataset(path, **{**arguments, "control_label": "x"}, force=True)
     with pytest.raises(KeyError, match="nope"):
         standardize_dataset(path, **{**arguments, "perturbation_column": "nope"}, force=True)
+
+
+def test_anndata_in_memory_is_changed_itself() -> None:
+    adata = anndata.AnnData(sp.csr_matrix(np.eye(4, 3)))
+    write_obsm_to_h5ad(adata, "X_pca", np.ones((4, 2)))
+    write_varm_to_h5ad(adata, "PCs", np.ones((3, 2)))
+    write_obsp_to_h5ad(adata, "near", sp.coo_matrix(np.eye(4)))
+    write_uns_dict_to_h5ad(adata, "pca", {"n": 2})
+    write_obs(adata, pd.DataFrame({"a": [1, 2, 3, 4]}, index=list("wxyz")))
+    write_var(adata, pd.DataFrame({"b": [1, 2, 3]}, index=list("rst")))
+    assert adata.obsm["X_pca"].shape == (4, 2)
+    assert adata.varm["PCs"].shape == (3, 2)
+    assert adata.obsp["near"].format == "csr"
+    assert adata.uns["pca"] == {"n": 2}
+    assert list(adata.obs_names) == list("wxyz")
+    assert adata.var["b"].tolist() == [1, 2, 3]
+    with pytest.raises(
+        InputError, match=r"the new obs has 2 rows but that of the AnnData in memory"
+    ):
+        write_obs(adata, pd.DataFrame(index=list("ab")))
+    with pytest.raises(InputError, match="view of another one"):
+        write_obs(adata[:2], pd.DataFrame(index=list("ab")))
