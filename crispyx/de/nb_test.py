@@ -219,13 +219,14 @@ class NegativeBinomialTest(Method):
             if not running.resume:
                 final.remove()
             shrinkage = None
-            if passes.has_barrier and not (running.resume and final.is_complete()):
+            if passes.has_barrier:
                 first = comparison.store(
                     GENEWISE, plan.width, part="genewise", n_rows=passes.n_fits
                 )
-                drive(first, stream.blocks, passes.genewise, label=f"{self.name}: dispersions")
-                first.save()
-                shrinkage = passes.shrinkage(first)
+                if not (running.resume and final.is_complete()):
+                    drive(first, stream.blocks, passes.genewise, label=f"{self.name}: dispersions")
+                    first.save()
+                    shrinkage = passes.shrinkage(first)
 
             def test(block: CompressedBlock) -> Tile:
                 return work.tested(block, _columns(first, GENEWISE, block), shrinkage)
