@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crispyx.datasets.dataset import Dataset
 
 FACTS = "screen.json"
+LARGEST = "L"
 # Counts of a lane as sparse as 10x data: one in ten gene counts above 0.
 SPARSE = {"gene_log_mean": -3.0, "dtype": "float32"}
 # One guide in every cell, so that each has a label.
@@ -63,6 +64,17 @@ SIMULATED: Mapping[str, Mapping[str, Any]] = {
         **SPARSE,
         **ONE_GUIDE,
     },
+    "K562": {  # of the size and depth of Replogle et al.'s essential-gene screen
+        "n_cells": 300_000,
+        "n_genes": 8_500,
+        "n_perturbations": 2_000,
+        "n_control_guides": 207,
+        "n_batches": 1,
+        "guide_abundance_log_sd": 0.3,
+        "gene_log_mean": -1.0,
+        "dtype": "float32",
+        **ONE_GUIDE,
+    },
     "L": {
         "n_cells": 1_000_000,
         "n_genes": 8_000,
@@ -75,7 +87,7 @@ SIMULATED: Mapping[str, Mapping[str, Any]] = {
     },
 }
 # Too large to be held in memory: one file, made by crispyx itself.
-LARGEST = "L"
+STREAMED = {"K562": "counts", LARGEST: "log_csr"}
 # One perturbation and its control.
 PAIR = "pair"
 REAL = ("papalexi", "norman", "schraivogel")
@@ -90,7 +102,7 @@ class Screen:
     ----------
     files : mapping of str to str
         ``counts`` (CSR), ``log_csr`` and ``log_csc`` (log1p of counts per 10,000): float32 values,
-        int32 positions, contiguous and uncompressed. The largest screen has ``log_csr`` only, in
+        int32 positions, contiguous and uncompressed. Those of ``STREAMED`` have one only, in
         chunks.
     n_stored : int
         Values above 0.
@@ -145,7 +157,7 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
         found = cx.datasets.simulate_screen(work / "simulated", **SIMULATED[name])
     else:
         found = getattr(cx.datasets, name)()
-    if name == LARGEST:
+    if name in STREAMED:
         return _streamed(name, found, work, folder)
     column, control = found.perturbation_column, found.control_label
     assert column is not None
@@ -176,11 +188,15 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
 
 
 def _streamed(name: str, found: Dataset, work: Path, folder: Path) -> Screen:
-    """Write the normalized file alone, without ever holding a matrix."""
+    """Write one file alone, without ever holding a matrix."""
     import crispyx as cx
 
-    path = work / "log_csr.h5ad"
-    cx.pp.normalize_total_log1p(found.expression, path, verbose=False)
+    file = STREAMED[name]
+    path = work / f"{file}.h5ad"
+    if file == "counts":
+        Path(found.expression).rename(path)
+    else:
+        cx.pp.normalize_total_log1p(found.expression, path, verbose=False)
     shutil.rmtree(work / "simulated")
     written = cx.read_backed(path)
     column = found.perturbation_column
@@ -188,7 +204,7 @@ def _streamed(name: str, found: Dataset, work: Path, folder: Path) -> Screen:
     assert found.control_label is not None
     return Screen(
         name=name,
-        files={"log_csr": str(folder / path.name)},
+        files={file: str(folder / path.name)},
         perturbation_column=column,
         control_label=found.control_label,
         n_cells=written.shape[0],
