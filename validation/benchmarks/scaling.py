@@ -17,7 +17,7 @@ import numpy as np
 from validation.benchmarks.job import OURS, Job
 from validation.benchmarks.projection import DISK_RATE, Cost, projection_table
 from validation.benchmarks.runs import perform, warm
-from validation.benchmarks.screens import write_contiguous
+from validation.benchmarks.screens import new_contiguous
 from validation.benchmarks.tables import markdown_table, number
 from validation.cache import cache_folder
 from validation.machine import describe_machine, was_busy
@@ -55,6 +55,8 @@ class Point:
 
 
 BASE = Point()
+# Cells that are made at once.
+PIECE = 50_000
 AXES: Mapping[str, Sequence[Any]] = {
     "cells": (5_000, 10_000, 20_000, 40_000),
     "genes": (1_000, 2_000, 4_000),
@@ -140,27 +142,44 @@ def _measured(axes: Sequence[str], repeats: int, folder: Path) -> Iterator[Found
 
 
 def write_screen(point: Point, path: Path) -> int:
-    """Write log-normalized expression without structure; return the values above 0."""
+    """Write log-normalized expression without structure, a piece at a time; return its values."""
+    import anndata
+    import h5py
     import pandas as pd
-    from scipy import sparse
 
     rng = np.random.default_rng(0)
     per_cell = rng.binomial(point.genes, point.density, point.cells)
     indptr = np.concatenate([[0], np.cumsum(per_cell)])
-    step = point.genes / np.repeat(per_cell, per_cell)
-    place = np.arange(indptr[-1]) - np.repeat(indptr[:-1], per_cell)
-    # One position in each of as many equal parts of the genes as the cell expresses: in order.
-    indices = ((place + rng.random(indptr[-1])) * step).astype(np.int32)
-    depth = np.repeat(rng.lognormal(8.5, 0.4, point.cells), per_cell)
-    values = np.log1p(rng.geometric(0.6, indptr[-1]) * 1e4 / depth).astype(np.float32)
-    shape = point.cells, point.genes
-    matrix = sparse.csr_matrix((values, indices, indptr), shape=shape)
-    matrix.sum_duplicates()
     group = rng.integers(0, round(point.perturbations * 1.1) + 1, point.cells)
     labels = np.where(group >= point.perturbations, "control", np.char.add("p", group.astype(str)))
     obs = pd.DataFrame({"perturbation": pd.Categorical(labels)}, index=_names("c", point.cells))
-    write_contiguous(path, matrix, obs, pd.DataFrame(index=_names("g", point.genes)))
-    return int(matrix.nnz)
+    var = pd.DataFrame(index=_names("g", point.genes))
+    anndata.AnnData(obs=obs, var=var, shape=(point.cells, point.genes)).write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        matrix = new_contiguous(file, "csr", (point.cells, point.genes), indptr)
+        for begin in range(0, point.cells, PIECE):
+            own = slice(*indptr[[begin, min(begin + PIECE, point.cells)]])
+            matrix["data"][own], matrix["indices"][own] = _piece(
+                per_cell[begin : begin + PIECE], point.genes, rng
+            )
+    return int(indptr[-1])
+
+
+def _piece(
+    per_cell: np.ndarray, n_genes: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and positions of some cells.
+
+    A cell that expresses k genes has one position in each of k equal parts of all genes: in order,
+    and none twice.
+    """
+    n_values = per_cell.sum()
+    part = np.arange(n_values) - np.repeat(np.cumsum(per_cell) - per_cell, per_cell)
+    step = n_genes / np.repeat(per_cell, per_cell)
+    first, end = (part * step).astype("i4"), ((part + 1) * step).astype("i4")
+    depth = np.repeat(rng.lognormal(8.5, 0.4, len(per_cell)), per_cell)
+    values = np.log1p(rng.geometric(0.6, n_values) * 1e4 / depth)
+    return values.astype("f4"), rng.integers(first, end, dtype="i4")
 
 
 def _names(letter: str, n: int) -> list[str]:

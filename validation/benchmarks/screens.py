@@ -13,6 +13,7 @@ from validation.cache import digest, new_folder
 
 if TYPE_CHECKING:
     import anndata
+    import h5py
     import numpy as np
     from scipy import sparse
 
@@ -194,6 +195,7 @@ def _streamed(name: str, found: Dataset, work: Path, folder: Path) -> Screen:
     file = STREAMED[name]
     path = work / f"{file}.h5ad"
     if file == "counts":
+        assert found.expression is not None
         Path(found.expression).rename(path)
     else:
         cx.pp.normalize_total_log1p(found.expression, path, verbose=False)
@@ -243,12 +245,26 @@ def write_contiguous(
     frame: anndata.AnnData = anndata.AnnData(obs=obs, var=var)
     frame.write_h5ad(path)
     with h5py.File(path, "r+") as file:
-        if "X" in file:
-            del file["X"]
-        group = file.create_group("X")
-        group.attrs["encoding-type"] = f"{matrix.format}_matrix"
-        group.attrs["encoding-version"] = "0.1.0"
-        group.attrs["shape"] = matrix.shape
-        group["data"] = matrix.data.astype(dtype, copy=False)
-        group["indices"] = matrix.indices.astype("i4", copy=False)
-        group["indptr"] = matrix.indptr
+        group = new_contiguous(file, matrix.format, matrix.shape, matrix.indptr, dtype)
+        group["data"][:] = matrix.data
+        group["indices"][:] = matrix.indices
+
+
+def new_contiguous(
+    file: h5py.File,
+    layout: str,
+    shape: tuple[int, int],
+    indptr: np.ndarray,
+    dtype: np.dtype | str = "f4",
+) -> h5py.Group:
+    """Put a sparse ``X`` in place of any other, its values and positions still to be written."""
+    if "X" in file:
+        del file["X"]
+    group = file.create_group("X")
+    group.attrs["encoding-type"] = f"{layout}_matrix"
+    group.attrs["encoding-version"] = "0.1.0"
+    group.attrs["shape"] = shape
+    group["indptr"] = indptr
+    group.create_dataset("data", (indptr[-1],), dtype)
+    group.create_dataset("indices", (indptr[-1],), "i4")
+    return group
