@@ -294,6 +294,21 @@ def test_dask_in_a_shell_needs_an_address(screen: Path) -> None:
         assert "need each other" in outcome.output
 
 
+def test_plans_from_a_shell_find_the_matrix_that_is_kept(tmp_path: Path) -> None:
+    screen, stages = write_screen(tmp_path / "screen.h5ad"), tmp_path / "stages"
+    stages.mkdir()
+    chosen = [str(screen), "--perturbation-column", COLUMN, "--stage-dir", str(stages)]
+    states = []
+    for method in ("t-test", "nb-glm"):
+        output = str(tmp_path / f"{method}.h5ad")
+        outcome = CliRunner().invoke(main, ["de", "plan", method, *chosen, "-o", output])
+        assert outcome.exit_code == 0, outcome.output
+        states.append({path: path.stat() for path in stages.glob("screen.h5ad-*/*")})
+    assert states[0]
+    assert states[1] == states[0]
+    assert cx.settings.stage_dir is None
+
+
 def test_plan_is_read_with_the_warnings_of_the_data(screen: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CrispyxWarning)

@@ -1,8 +1,8 @@
 """``python -m validation executors``: what it costs to let others compute, and a larger cluster.
 
 One screen is tested by the threads of this process and by worker processes in turn. Phases are told
-apart: turning the matrix around, blocks, assembly; the whole test follows once more, which finds the
-matrix turned around. Starting the workers is left out.
+apart: turning the matrix around, blocks, assembly. The whole test follows once more, which finds
+the matrix turned around. Starting the workers is left out.
 """
 
 from __future__ import annotations
@@ -169,10 +169,7 @@ def _whole(path: Path, n_threads: int) -> Phase:
 
 def _in_phases(path: Path, pool: Executor, given: Any = None) -> list[Phase]:
     phases: list[Phase] = []
-    with (
-        warnings.catch_warnings(),
-        TemporaryDirectory(prefix="stages-", dir=path.parent) as settings.stage_dir,
-    ):
+    with warnings.catch_warnings(), _keeping_stages(path.parent):
         warnings.simplefilter("ignore", CrispyxWarning)
         with _timed("plan and turning around", phases):
             plan = plan_blocks(path, executor=given or pool, **_arguments(path))
@@ -184,8 +181,17 @@ def _in_phases(path: Path, pool: Executor, given: Any = None) -> list[Phase]:
             cx.de.assemble_blocks(plan.folder)
         with _timed("everything, turned around before", phases):
             cx.wilcoxon_test(path, executor=given or pool, **_arguments(path))
-    settings.stage_dir = None
     return phases
+
+
+@contextmanager
+def _keeping_stages(folder: Path) -> Iterator[None]:
+    with TemporaryDirectory(prefix="stages-", dir=folder) as stages:
+        settings.stage_dir = stages  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            settings.stage_dir = None
 
 
 @dataclass(frozen=True)
