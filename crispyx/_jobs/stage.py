@@ -244,8 +244,8 @@ class OpenedStage:
         return self._input.source()
 
     def turned(self) -> TurnedMatrix | None:
-        """Return the turned matrix."""
-        return turned_matrix(self.stage, self.source())
+        """Return the turned matrix, which all threads share: its files are opened once."""
+        return self.kept("turned", lambda: turned_matrix(self.stage, self.source()))
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what belongs to ``key``, made once and kept as long as the stage is open."""

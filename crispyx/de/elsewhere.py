@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from crispyx.de.comparison import Call, Comparison
 
 UNIT_VALUES = 4 * READ_VALUES  # of a part of the matrix that one task turns around
-MOST_UNITS = 512  # files that each reader of the turned matrix opens
+MOST_UNITS = 256  # files that each reader of the turned matrix opens
 BLOCKS = 128  # of one pass, unless they would be smaller or larger than these
 BLOCK_VALUES = (READ_VALUES, 16 * READ_VALUES)
 

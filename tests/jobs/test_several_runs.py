@@ -151,10 +151,12 @@ def test_what_is_not_used_is_kept_until_another_is_asked_for() -> None:
 def test_input_can_be_changed_in_place_after_a_run_of_others(
     run: Callable[..., Any], processes: Executor, tmp_path: Path
 ) -> None:
-    screen = write_screen(tmp_path / "screen.h5ad")
-    run(screen, tmp_path / "out.h5ad", executor=processes)
-    cx.pp.pca(screen, n_comps=3)
-    assert "X_pca" in cx.read_h5ad_ondisk(screen).obsm
+    with Threads(2) as threads:
+        for name, pool in {"processes": processes, "threads": threads}.items():
+            screen = write_screen(tmp_path / f"{name}.h5ad")
+            run(screen, tmp_path / f"{name}.out.h5ad", executor=pool)
+            cx.pp.pca(screen, n_comps=3)
+            assert "X_pca" in cx.read_h5ad_ondisk(screen).obsm
 
 
 def test_input_cannot_be_changed_in_place_while_a_job_computes_a_block(
