@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures import ThreadPoolExecutor as Threads
 from itertools import pairwise
@@ -18,6 +19,8 @@ from layouts import COLUMN, assert_same_bits, count_screen, log_screen, tables_o
 from negative_binomial_screens import nb_screen, run_nb, write_screen
 
 import crispyx as cx
+from crispyx._io import stored_array
+from crispyx._io.source import MatrixSource
 from crispyx._jobs import block_work, shared_input
 from crispyx._run.latest import Latest
 from crispyx.de import elsewhere
@@ -86,13 +89,19 @@ def test_several_runs_at_once_change_no_bit(layout: str, monkeypatch, tmp_path: 
     runs = [(run, screen) for run in (ranks, means, fits, counts, sums) for screen in screens]
     runs += [(run, screens[0]) for run in (ranks, counts)]  # an input, and all of a run, twice
     order = []
-    compute = block_work.run_block
+    compute, read = block_work.run_block, MatrixSource.native_blocks
 
     def recorded(path: str, *more: Any) -> None:
         order.append(path)
         compute(path, *more)
 
+    def waiting(self: MatrixSource, *what: Any, **more: Any) -> Iterator[Any]:
+        time.sleep(0.001)  # so that others take their turn while the input is in use
+        yield from read(self, *what, **more)
+
     monkeypatch.setattr(elsewhere, "run_block", recorded)
+    monkeypatch.setattr(MatrixSource, "native_blocks", waiting)
+    monkeypatch.setattr(stored_array, "_is_plain", lambda _: False)  # h5py reads open files alone
     with Threads(2) as pool:
         found = at_once(
             [
