@@ -1,4 +1,4 @@
-"""Session-wide choices: threads, memory, engine, executor, bars, scratch folder, zarr stores.
+"""Session-wide choices: threads, memory, engine, executor, bars, folders, zarr stores.
 
 None of them changes a number; see ``docs/streaming.md``.
 """
@@ -37,6 +37,10 @@ class Settings:
         Progress bars on standard error; None shows them on a terminal only.
     scratch_dir : pathlib.Path or None
         Folder for scratch files; None takes the folder of the output.
+    stage_dir : pathlib.Path or None
+        Folder in which matrices that workers have turned around are kept and found by later tests
+        of the same file; None removes them with the run. What is in it may be deleted at any time
+        when nothing runs.
     zarr_format : {2, 3} or None
         Format of zarr stores that are written; None takes the one that anndata writes here.
     zarr_shards : bool
@@ -48,6 +52,7 @@ class Settings:
         self._memory_limit_gb: float | None = None
         self._engine: Engine = "compiled"
         self._scratch_dir: Path | None = None
+        self._stage_dir: Path | None = None
         self._zarr_format: Literal[2, 3] | None = None
         self._executor: Any = None
         self.progress: bool | None = None
@@ -107,11 +112,16 @@ class Settings:
 
     @scratch_dir.setter
     def scratch_dir(self, value: str | Path | None) -> None:
-        if value is not None and not Path(value).is_dir():
-            raise InputError(
-                f"settings.scratch_dir {str(value)!r} is not a folder; create it first"
-            )
-        self._scratch_dir = None if value is None else Path(value)
+        self._scratch_dir = _folder("scratch_dir", value)
+
+    @property
+    def stage_dir(self) -> Path | None:
+        """Folder of matrices turned around, or None."""
+        return self._stage_dir
+
+    @stage_dir.setter
+    def stage_dir(self, value: str | Path | None) -> None:
+        self._stage_dir = _folder("stage_dir", value)
 
     @property
     def zarr_format(self) -> Literal[2, 3] | None:
@@ -132,10 +142,17 @@ class Settings:
             "executor",
             "progress",
             "scratch_dir",
+            "stage_dir",
             "zarr_format",
             "zarr_shards",
         )
         return "Settings(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in names) + ")"
+
+
+def _folder(name: str, value: str | Path | None) -> Path | None:
+    if value is not None and not Path(value).is_dir():
+        raise InputError(f"settings.{name} {str(value)!r} is not a folder; create it first")
+    return None if value is None else Path(value)
 
 
 settings = Settings()

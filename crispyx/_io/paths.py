@@ -142,6 +142,18 @@ def blocks_folder(output: Path, scratch_dir: Path | None = None) -> Path:
     return (scratch_dir or output.parent) / f"{output.name}.blocks"
 
 
+def turned_folder(blocks: Path, stage_dir: Path | None, data: Any, contents: str) -> Path:
+    """Return the folder of a matrix turned around for the blocks in ``blocks``.
+
+    It is among them, or in a folder of such matrices, under the name of the ``data`` (of the first
+    of several files) and what identifies its ``contents``.
+    """
+    if stage_dir is None:
+        return blocks / "turned"
+    first = data[0] if isinstance(data, (list, tuple)) else data
+    return stage_dir / f"{Path(first).name}-{contents}"
+
+
 def shrunk_name(
     input_path: Path,
     output_dir: str | os.PathLike[str] | None = None,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
@@ -199,6 +199,16 @@ def without_lock() -> Iterator[None]:
         yield
     finally:
         _unlocked.reset(token)
+
+
+@contextmanager
+def locked(paths: Iterable[Path]) -> Iterator[None]:
+    """Have a lock on the HDF5 files among some paths, which others read without one."""
+    with ExitStack() as files:
+        for path in paths:
+            if path.is_file():
+                files.enter_context(open_file(path))
+        yield
 
 
 def open_file(path: Path) -> h5py.File:

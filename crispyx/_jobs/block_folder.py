@@ -1,6 +1,6 @@
 """The folder of a computation whose blocks are computed one by one, by anybody who can read it.
 
-``stage.note``, ``turned/`` say how the matrix was turned around; ``manifest.note`` says what is
+``stage.note`` says how the matrix was turned around, and where; ``manifest.note`` says what is
 computed and in which blocks; ``tiles/`` holds the blocks that are complete, ``barrier_N.note`` what
 the blocks of a pass must know of all blocks before. Everything is JSON and plain arrays, and
 appears only when complete. Whatever is there twice is the same twice.
@@ -42,20 +42,11 @@ class BlockFolder:
         """Make the folder, and empty it first when ``afresh``."""
         if afresh:
             self.remove()
-        for part in ("turned", "tiles"):
-            (self.path / part).mkdir(parents=True, exist_ok=True)
+        (self.path / "tiles").mkdir(parents=True, exist_ok=True)
 
     def remove(self) -> None:
         """Delete everything."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def turned(self, unit: int) -> Path:
-        """Return the file of values of a unit of the turned matrix."""
-        return self.path / "turned" / f"{unit:05d}.values"
-
-    def turned_note(self, unit: int) -> Path:
-        """Return the file that says what is in it."""
-        return self.path / "turned" / f"{unit:05d}.note"
 
     def tile(self, number: int) -> Path:
         """Return the file of one block."""

@@ -44,8 +44,9 @@ class SharedInput:
     layer: str | None
     identity: Mapping[str, Any]
 
-    def source(self) -> MatrixSource:
-        """Return the input as this thread has it open, until another input is asked for.
+    @contextmanager
+    def opened(self) -> Iterator[MatrixSource]:
+        """Yield the input as this thread has it open; it stays so until another is asked for.
 
         Raises
         ------
@@ -53,15 +54,13 @@ class SharedInput:
             It is not there any more, or another one.
         """
         key = json.dumps([self.data, self.layer, self.identity], sort_keys=True)
-        source = _opened.get(key, lambda: OpenedInput(self.open)).source()
-        self._require(source)
-        return source
+        with _opened.using(key, lambda: OpenedInput(self._open)) as opened:
+            source = opened.source()
+            self._require(source)
+            yield source
 
-    def open(self) -> MatrixSource:
-        """Return the input, opened for the caller to close; it raises as :meth:`source` does.
-
-        The process that asked for the work has it open with a lock.
-        """
+    def _open(self) -> MatrixSource:
+        """Open the input; the process that asked for the work has it open with a lock."""
         with without_lock():
             source = open_source(self.data, self.layer)
         try:
@@ -110,6 +109,11 @@ class OpenedInput:
 
 
 _opened: Latest[OpenedInput] = Latest()
+
+
+def close_inputs() -> None:
+    """Close what this process has opened for others."""
+    _opened.close()
 
 
 @dataclass(frozen=True)
@@ -193,11 +197,8 @@ def readers_of(
         return
     beside = source.path if output is None or not output.parent.is_dir() else output
     shared = SharedInput(reopened_by(data), layer, source.identity())
-    try:
-        with workers_of(executor, n_jobs) as workers:
-            yield Readers(shared, workers, beside.parent if beside else None, label, show)
-    finally:
-        _opened.close()  # workers may be threads of this process
+    with workers_of(executor, n_jobs, at_end=close_inputs) as workers:
+        yield Readers(shared, workers, beside.parent if beside else None, label, show)
 
 
 def executor_for(given: Any, data: Any, *, stacklevel: int = 3) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 
 from crispyx._io.compressed import joined
 from crispyx._io.source import MatrixSource
-from crispyx._jobs.block_work import opened_stage
 from crispyx._jobs.ranges import in_ranges
+from crispyx._jobs.stage import opened_stage
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.executor import Workers
 from crispyx._stats.size_factors import (
@@ -35,7 +35,7 @@ class StagedGenes:
     Attributes
     ----------
     path, key : str
-        Of the stage, see :func:`crispyx._jobs.block_work.opened_stage`.
+        Of the stage, see :func:`crispyx._jobs.stage.opened_stage`.
     """
 
     path: str
@@ -44,18 +44,18 @@ class StagedGenes:
 
 def sums_of_range(staged: StagedGenes, start: int, stop: int, n_threads: int) -> GeneSums:
     """Return the sums of genes ``start`` to ``stop``; which cells take part is left open."""
-    opened = opened_stage(staged.path, staged.key)
-    source, turned = opened.source(), opened.turned()
-    sums = GeneSums.of_nothing(stop - start)
-    assert turned is not None  # the whole matrix was looked at
-    blocks = (
-        source.native_blocks(start=start, stop=stop)
-        if turned.store is None
-        else [turned.store.block(start, stop)]
-    )
-    for block in blocks:
-        sums = sums.add(block.by_major(start))
-    return sums
+    with opened_stage(staged.path, staged.key) as opened:
+        source, turned = opened.source(), opened.turned()
+        sums = GeneSums.of_nothing(stop - start)
+        assert turned is not None  # the whole matrix was looked at
+        blocks = (
+            source.native_blocks(start=start, stop=stop)
+            if turned.store is None
+            else [turned.store.block(start, stop)]
+        )
+        for block in blocks:
+            sums = sums.add(block.by_major(start))
+        return sums
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CellRatios:
     Attributes
     ----------
     path, key : str
-        Of the stage, see :func:`crispyx._jobs.block_work.opened_stage`.
+        Of the stage, see :func:`crispyx._jobs.stage.opened_stage`.
     used_cells : numpy.ndarray (n_cells,) bool
         Cells that take part.
     log_means : numpy.ndarray (n_genes,) float64
@@ -90,16 +90,16 @@ class Factors:
 
 def factors_of_range(ratios: CellRatios, start: int, stop: int, n_threads: int) -> Factors:
     """Return the size factors of the used cells from ``start`` to ``stop``."""
-    source = opened_stage(ratios.path, ratios.key).source()
-    parts = [
-        cell_size_factors(
-            cells_of(block, ratios.used_cells[block.start : block.stop]),
-            ratios.log_means,
-            ratios.method,
-            n_threads,
-        )
-        for block in source.native_blocks(start=start, stop=stop)
-    ]
+    with opened_stage(ratios.path, ratios.key) as opened:
+        parts = [
+            cell_size_factors(
+                cells_of(block, ratios.used_cells[block.start : block.stop]),
+                ratios.log_means,
+                ratios.method,
+                n_threads,
+            )
+            for block in opened.source().native_blocks(start=start, stop=stop)
+        ]
     return Factors(np.concatenate([np.empty(0), *parts]))
 
 

@@ -56,6 +56,7 @@ cdef enum:
     SHORT_RUN = 32
     SHORT_RUN_AVX2 = 64
     SHORT_RUN_AVX512 = 128
+    FEW_OTHERS = 16  # values that are looked for in a hash table at once
     MIN_BUCKETS = 1024
     MAX_CUBED = 2097151   # the largest n whose cube fits 63 bits
     MAX_SQUARED = 46340   # the largest t whose t (t + 1) fits 31 bits, and 2^31 of them 63 bits
@@ -320,6 +321,9 @@ cdef inline wide ties_of_run(
     cdef wide result = 0
     if n <= SHORT_RUN:
         return ties_of_short_run(values, equal, n)
+    if equal[0] == 0 and n_tied(equal, n) == 0:
+        memcpy(others, values, n * sizeof(value_t))
+        return ties_of_others(others, n, table)
     for j in range(n):
         t = seen[place[j]]
         seen[place[j]] += 1
@@ -332,13 +336,26 @@ cdef inline wide ties_of_run(
     return result + ties_of_others(others, n_others, table)
 
 
-cdef wide ties_of_others(const value_t* values, Py_ssize_t n, value_t* table) noexcept nogil:
-    """Return the sum of t (t + 1), t the equal values before, by open addressing; 0 is empty."""
+cdef inline Py_ssize_t n_tied(const int* equal, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j
+    cdef int result = 0
+    for j in range(n):
+        result += equal[j] != 0
+    return result
+
+
+cdef wide ties_of_others(value_t* values, Py_ssize_t n, value_t* table) noexcept nogil:
+    """Return the sum of t (t + 1), t the equal values before, by open addressing; 0 is empty.
+
+    Of values that are there once nearly all are left out before.
+    """
     cdef Py_ssize_t j, size = 16
     cdef uint64 at
     cdef int64 t
     cdef wide result = 0
     cdef int* count
+    if n > FEW_OTHERS:
+        n = keep_repeated(values, n, <unsigned int*> table)
     while size < 2 * n:
         size *= 2
     count = <int*> (table + size)
@@ -356,10 +373,49 @@ cdef wide ties_of_others(const value_t* values, Py_ssize_t n, value_t* table) no
     return result
 
 
+cdef Py_ssize_t keep_repeated(value_t* values, Py_ssize_t n, unsigned int* seen) noexcept nogil:
+    """Move every value that is there twice or more to the front, and a few others; count them.
+
+    One bit of ``seen`` is set for each value. A value that finds its bit set may have been there:
+    it sets a bit of ``again``, by another hash, and all whose bit of ``again`` is set are kept. The
+    two tables take less than 8 n integers.
+    """
+    cdef Py_ssize_t j, n_kept = 0
+    cdef uint64 at, n_bits = 1024
+    cdef bint any_again = False
+    cdef unsigned int* again
+    while n_bits < 64 * <uint64> n:
+        n_bits *= 2
+    again = seen + n_bits // 32
+    memset(seen, 0, n_bits // 4)
+    for j in range(n):
+        at = hashed(values[j]) & (n_bits - 1)
+        if seen[at >> 5] >> (at & 31) & 1:
+            at = hashed_anew(values[j]) & (n_bits - 1)
+            again[at >> 5] |= 1u << (at & 31)
+            any_again = True
+        else:
+            seen[at >> 5] |= 1u << (at & 31)
+    if not any_again:
+        return 0
+    for j in range(n):
+        at = hashed_anew(values[j]) & (n_bits - 1)
+        values[n_kept] = values[j]
+        n_kept += again[at >> 5] >> (at & 31) & 1
+    return n_kept
+
+
 cdef inline uint64 hashed(value_t x) noexcept nogil:
     cdef uint64 bits = 0
     memcpy(&bits, &x, sizeof(value_t))
     bits *= 0x9E3779B97F4A7C15ULL
+    return bits >> 32
+
+
+cdef inline uint64 hashed_anew(value_t x) noexcept nogil:
+    cdef uint64 bits = 0
+    memcpy(&bits, &x, sizeof(value_t))
+    bits *= 0xC2B2AE3D27D4EB4FULL
     return bits >> 32
 
 

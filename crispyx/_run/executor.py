@@ -20,7 +20,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -54,6 +54,8 @@ class Workers:
         Returns those of some futures that are done, after a second at most.
     is_alive : callable or None
         Tells whether somebody still answers.
+    broadcast : callable or None
+        Has every worker call a function, where workers can be told from each other.
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Workers:
         renew: Callable[[], Executor] | None = None,
         wait_for: Callable[[Collection[Any]], Collection[Any]] | None = None,
         is_alive: Callable[[], bool] | None = None,
+        broadcast: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
         self.executor = executor
         self.n_workers, self.n_threads = n_workers, n_threads
         self._most_ahead, self._renew, self._is_alive = most_ahead, renew, is_alive
+        self._broadcast = broadcast
         self._wait = wait_for or _first_of
 
     def run(
@@ -121,6 +125,11 @@ class Workers:
                 for future in running:
                     future.cancel()
 
+    def everywhere(self, function: Callable[[], None]) -> None:
+        """Have every worker call a function of a module, where they can be told from each other."""
+        if self._broadcast is not None and (self._is_alive is None or self._is_alive()):
+            self._broadcast(function)
+
     def _submit(self, function: Callable[..., Any], task: tuple[Any, ...]) -> Future[Any]:
         self._require_answer()
         try:
@@ -157,7 +166,9 @@ class Workers:
 
 
 @contextmanager
-def workers_of(given: Any, n_jobs: int | None) -> Iterator[Workers]:
+def workers_of(
+    given: Any, n_jobs: int | None, *, at_end: Callable[[], None] | None = None
+) -> Iterator[Workers]:
     """Yield the workers behind what a user gave as ``executor``; those made here end with it.
 
     Parameters
@@ -167,7 +178,21 @@ def workers_of(given: Any, n_jobs: int | None) -> Iterator[Workers]:
     n_jobs : int or None
         Processes of one thread for ``"processes"`` (None takes every core); otherwise threads of
         one task, None for one.
+    at_end : callable or None
+        Of a module: called in the end by this process, whose threads may be the workers, and by
+        every worker of a dask cluster.
     """
+    with ExitStack() as ending:
+        if at_end is not None:
+            ending.callback(at_end)
+        workers = ending.enter_context(_workers(given, n_jobs))
+        if at_end is not None:
+            ending.callback(workers.everywhere, at_end)
+        yield workers
+
+
+@contextmanager
+def _workers(given: Any, n_jobs: int | None) -> Iterator[Workers]:
     if given == "processes":
         n_workers = resolve_threads(n_jobs)
         pool = _own_processes(n_workers)
@@ -192,6 +217,7 @@ def workers_of(given: Any, n_jobs: int | None) -> Iterator[Workers]:
             n_threads,
             wait_for=_first_of_dask,
             is_alive=lambda: bool(given.status == "running"),
+            broadcast=lambda function: given.run(function, on_error="ignore"),
         )
         return
     n_workers = max(1, getattr(given, "_max_workers", 1))

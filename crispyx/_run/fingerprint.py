@@ -60,8 +60,18 @@ def require_unchanged(record: Mapping[str, Any]) -> None:
     InputError
         The file was changed, replaced or removed while it was read.
     """
-    for before in record["input"].get("files", [record["input"]]):
+    for before in _files(record):
         _require_same_file(before)
+
+
+def input_paths(record: Mapping[str, Any]) -> list[Path]:
+    """Return the files and folders that a fingerprint's input is read from, none in memory."""
+    return [Path(file["path"]) for file in _files(record) if file.get("path")]
+
+
+def _files(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    files: list[Mapping[str, Any]] = record["input"].get("files", [record["input"]])
+    return files
 
 
 def _require_same_file(before: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``--executor`` and ``--scheduler``: who computes."""
+"""``--executor`` and ``--scheduler``: who computes; ``--stage-dir``: what is kept for the next."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from crispyx.cli.conduct import plain_errors
 from crispyx.settings import settings
 
 
-def executor_options() -> list[click.Option]:
-    """Return the two options."""
-    return [
+def executor_options(*, turns: bool = False) -> list[click.Option]:
+    """Return the options: two, and a third for what ``turns`` the matrix around."""
+    options = [
         click.Option(
             ["--executor"],
             type=click.Choice(["threads", "processes", "dask"]),
@@ -23,6 +23,10 @@ def executor_options() -> list[click.Option]:
         ),
         click.Option(["--scheduler"], help="Address of the dask scheduler, tcp://HOST:PORT."),
     ]
+    if turns:
+        text = "Folder that keeps the matrix turned around for later tests of the file."
+        options.append(click.Option(["--stage-dir"], help=text))
+    return options
 
 
 def with_executor(command: click.Command) -> click.Command:
@@ -40,24 +44,28 @@ def with_executor(command: click.Command) -> click.Command:
 
 
 @contextmanager
-def computing_elsewhere(executor: str | None, scheduler: str | None) -> Iterator[None]:
-    """Compute blocks by what ``--executor`` and ``--scheduler`` name.
+def computing_elsewhere(
+    executor: str | None, scheduler: str | None, stage_dir: str | None = None
+) -> Iterator[None]:
+    """Compute blocks by what ``--executor`` and ``--scheduler`` name, kept in ``--stage-dir``.
 
     Raises
     ------
     click.UsageError
-        One needs the other.
+        The first two need each other.
     """
     if (executor == "dask") != (scheduler is not None):
         raise click.UsageError("--executor dask and --scheduler ADDRESS need each other")
-    before = settings.executor
+    before = settings.executor, settings.stage_dir
     try:
+        if stage_dir is not None:
+            settings.stage_dir = stage_dir  # type: ignore[assignment]
         if executor == "dask":
             with import_distributed().Client(scheduler) as client:
                 settings.executor = client
                 yield
         else:
-            settings.executor = executor or before
+            settings.executor = executor or before[0]
             yield
     finally:
-        settings.executor = before
+        settings.executor, settings.stage_dir = before

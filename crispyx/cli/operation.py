@@ -20,6 +20,7 @@ from crispyx.cli.elsewhere import computing_elsewhere, executor_options
 from crispyx.cli.signature import ALIASES, TEXTS, given, options_of, silent_arguments
 from crispyx.settings import settings
 
+ELSEWHERE = ("executor", "scheduler", "stage_dir")
 Facts = Callable[[Any, str, Mapping[str, Any]], dict[str, Any]]
 
 
@@ -49,6 +50,8 @@ class Operation:
         The function writes no file unless told where: the command writes beside the input.
     several : bool
         The function takes a list of inputs.
+    turns : bool
+        Workers are given the matrix turned around, which can be kept.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Operation:
     shown: Mapping[str, str] = field(default_factory=dict)
     writes_beside: bool = False
     several: bool = False
+    turns: bool = False
 
     def load(self) -> Callable[..., Any]:
         """Return the function."""
@@ -83,11 +87,11 @@ def command_of(operation: Operation) -> click.Command:
         if operation.writes_beside and not {"output_dir", "output_path"} & set(arguments):
             arguments["output_dir"] = str(Path(source).parent)
         answer = Answer(quiet=quiet, as_json=as_json)
-        elsewhere = arguments.pop("executor", None), arguments.pop("scheduler", None)
+        elsewhere = {name: arguments.pop(name, None) for name in ELSEWHERE}
         start = time.perf_counter()
         with (
             answer.running(),
-            computing_elsewhere(*elsewhere),
+            computing_elsewhere(**elsewhere),
             session(arguments, function, quiet=quiet),
         ):
             value = operation.invoked()(source, **silent_arguments(function), **arguments)
@@ -97,6 +101,8 @@ def command_of(operation: Operation) -> click.Command:
         answer.done(plain(facts), operation.sentence(facts))
 
     made = options_of(function, without=operation.without, shown=operation.shown)
+    shared = "executor" in inspect.signature(function).parameters
+    others = executor_options(turns=operation.turns) if shared else []
     return click.Command(
         operation.name,
         params=[
@@ -107,7 +113,7 @@ def command_of(operation: Operation) -> click.Command:
                 required=True,
             ),
             *made,
-            *(executor_options() if "executor" in inspect.signature(function).parameters else []),
+            *others,
             *_running_options({option.name for option in made}),
         ],
         callback=run,

@@ -349,6 +349,7 @@ TESTS = (
         "Compare every perturbation of FILE with the control by Welch's t-test.",
         tested,
         tested_line,
+        turns=True,
     ),
     Operation(
         "wilcoxon",
@@ -357,6 +358,7 @@ TESTS = (
         "Compare every perturbation of FILE with the control by Wilcoxon's rank-sum test.",
         tested,
         tested_line,
+        turns=True,
     ),
     Operation(
         "nb-glm",
@@ -367,6 +369,7 @@ TESTS = (
         tested,
         tested_line,
         without=("size_factors",),
+        turns=True,
         shown={"covariates": "obs column to adjust for; may be repeated."},
     ),
 )

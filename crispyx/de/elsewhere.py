@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,24 +13,28 @@ import numpy as np
 
 from crispyx._io.genes import GeneStream
 from crispyx._io.matrix import READ_VALUES
-from crispyx._io.paths import blocks_folder
+from crispyx._io.paths import blocks_folder, turned_folder
+from crispyx._io.source import MatrixSource
 from crispyx._jobs.block_folder import BlockFolder, PassTiles
 from crispyx._jobs.block_work import (
     MANIFEST,
-    STAGE,
     Manifest,
-    Stage,
     add_seen,
-    close_input,
     cross_barrier,
     run_block,
-    turn_unit,
-    turned_matrix,
 )
 from crispyx._jobs.checkpoint import Checkpoint
 from crispyx._jobs.plan import MAX_WIDTH, Plan
 from crispyx._jobs.shared_input import reopened_by
 from crispyx._jobs.size_factors import Reach
+from crispyx._jobs.stage import (
+    STAGE,
+    Stage,
+    close_stages,
+    contents_of,
+    turn_unit,
+    turned_matrix,
+)
 from crispyx._jobs.tiles import AssembledTiles
 from crispyx._run.executor import Workers, workers_of
 from crispyx._run.progress import track
@@ -38,8 +43,8 @@ from crispyx.settings import settings
 if TYPE_CHECKING:
     from crispyx.de.comparison import Call, Comparison
 
-UNIT_VALUES = 16 * READ_VALUES  # of a part of the matrix that one task turns around
-MOST_UNITS = 512  # files that each reader of the turned matrix opens
+UNIT_VALUES = 4 * READ_VALUES  # of a part of the matrix that one task turns around
+MOST_UNITS = 256  # files that each reader of the turned matrix opens
 BLOCKS = 128  # of one pass, unless they would be smaller or larger than these
 BLOCK_VALUES = (READ_VALUES, 16 * READ_VALUES)
 
@@ -75,26 +80,28 @@ def run(comparison: Comparison, call: Call, executor: Any) -> None:
             folder = BlockFolder(executor.folder)
             _assemble(comparison, folder, *_prepared(comparison, call, folder, None))
             return
-        if executor.executor is None:
-            _, manifest, _ = _prepared(comparison, call, folder, None)
-        else:
-            with workers_of(executor.executor, comparison.running.n_jobs) as workers:
-                _, manifest, _ = _prepared(comparison, call, folder, workers)
+        with ExitStack() as ending:
+            ending.callback(close_stages)
+            workers = None
+            if executor.executor is not None:
+                workers = ending.enter_context(_workers(comparison, executor.executor))
+            _, manifest, _ = _prepared(comparison, call, folder, workers)
         executor.planned = folder, manifest
         raise Planned
-    try:
-        with workers_of(executor, comparison.running.n_jobs) as workers:
-            prepared = _prepared(comparison, call, folder, workers)
-            _, manifest, key = prepared
-            for position, name in enumerate(manifest.work.passes):
-                if position > 0:
-                    cross_barrier(folder, key, manifest, position)
-                label = name if len(manifest.work.passes) == 1 else f"{call.method.name}: {name}"
-                _compute(comparison, folder, key, manifest.numbers(position), workers, label)
-    finally:
-        close_input()  # workers may be threads of this process
+    with _workers(comparison, executor) as workers:
+        prepared = _prepared(comparison, call, folder, workers)
+        _, manifest, key = prepared
+        for position, name in enumerate(manifest.work.passes):
+            if position > 0:
+                cross_barrier(folder, key, manifest, position)
+            label = name if len(manifest.work.passes) == 1 else f"{call.method.name}: {name}"
+            _compute(comparison, folder, key, manifest.numbers(position), workers, label)
     _assemble(comparison, folder, *prepared)
     folder.remove()
+
+
+def _workers(comparison: Comparison, executor: Any) -> AbstractContextManager[Workers]:
+    return workers_of(executor, comparison.running.n_jobs, at_end=close_stages)
 
 
 def _prepared(
@@ -105,7 +112,7 @@ def _prepared(
     begun = running.resume and folder.require_identity(STAGE, identity)
     folder.create(afresh=not begun)
     stage, stage_key = _stage(comparison, call, folder, workers)
-    turned = turned_matrix(folder, stage_key, stage, comparison.source)
+    turned = turned_matrix(stage, comparison.source)
     stream = GeneStream(
         comparison.source, stage.membership, n_threads=comparison.n_threads, turned=turned
     )
@@ -139,24 +146,41 @@ def _stage(
     source = comparison.source
     found = folder.load(STAGE)
     if found is None:
-        whole = source.layout != "csc"
-        n_units = 0
-        if whole or call.method.looks:
-            n_stored, n_workers = source.storage.n_stored, workers.n_workers if workers else 1
-            n_units = max(-(-n_stored // UNIT_VALUES), min(2 * n_workers, n_stored // READ_VALUES))
-            n_units = min(max(n_units, 1), MOST_UNITS, source.storage.n_major)
-        edges = np.linspace(0, source.storage.n_major, n_units + 1).astype(np.int64)
-        membership = call.method.membership(comparison)
+        membership, looks = call.method.membership(comparison), call.method.looks
+        edges = _parts(source, looks)
         data = reopened_by(call.data)
-        stage = Stage(data, call.selection.layer, membership, edges, call.method.looks)
+        contents = contents_of(source, membership, edges, looks)
+        turned = turned_folder(folder.path, settings.stage_dir, data, contents).absolute()
+        stage = Stage(data, call.selection.layer, membership, edges, looks, str(turned), contents)
         found = stage, folder.save(STAGE, comparison.identity, stage)
     stage, key = found
-    tasks = [(str(folder.path), key, unit) for unit in range(stage.n_units)]
-    show = comparison.running.show
+    missing = stage.missing()
+    if missing:
+        Path(stage.turned).mkdir(parents=True, exist_ok=True)
+    tasks = [(str(folder.path), key, unit) for unit in missing]
     steps = _here(turn_unit, tasks) if workers is None else workers.run(turn_unit, tasks)
-    for _ in track(steps, total=len(tasks), label="turning", unit="part", show=show):
+    for _ in track(
+        steps,
+        total=stage.n_units,
+        done=stage.n_units - len(missing),
+        label="turning",
+        unit="part",
+        show=comparison.running.show,
+    ):
         pass
     return stage, key
+
+
+def _parts(source: MatrixSource, looks: bool) -> np.ndarray:
+    """Return the first vector of every part of the stored axis; whoever turns them, all the same.
+
+    Genes of a CSC matrix are parts only where the whole must have been seen.
+    """
+    n_units = 0
+    if source.layout != "csc" or looks:
+        n_units = min(-(-source.storage.n_stored // UNIT_VALUES), MOST_UNITS)
+        n_units = min(max(n_units, 1), source.storage.n_major)
+    return np.linspace(0, source.storage.n_major, n_units + 1).astype(np.int64)
 
 
 def _here(function: Any, tasks: Sequence[tuple[Any, ...]]) -> Any:

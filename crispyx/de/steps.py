@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crispyx._io.source import locked
 from crispyx._jobs import block_work
 from crispyx._jobs.block_folder import BlockFolder
 from crispyx._jobs.block_work import MANIFEST, Manifest
+from crispyx._jobs.stage import close_stages
 from crispyx._run.executor import chosen_executor
+from crispyx._run.fingerprint import input_paths
 from crispyx._run.threads import resolve_threads
 from crispyx.de.comparison import Call, compare
 from crispyx.de.elsewhere import InSteps, Planned
@@ -116,10 +119,13 @@ def run_block(folder: str | Path, block: int, *, n_jobs: int | None = None) -> P
     n_blocks = manifest.n_blocks * len(manifest.work.passes)
     if not 0 <= block < n_blocks:
         raise InputError(f"block is {block}; {str(folder)!r} has the blocks 0 to {n_blocks - 1}")
+    identity = place.identity(MANIFEST)
+    assert identity is not None  # its key was read
     try:
-        block_work.run_block(str(place.path), key, int(block), resolve_threads(n_jobs))
+        with locked(input_paths(identity)):
+            block_work.run_block(str(place.path), key, int(block), resolve_threads(n_jobs))
     finally:
-        block_work.close_input()
+        close_stages()
     return place.tile(block)
 
 

@@ -41,9 +41,9 @@ class GramRows:
 
 def gram_of_genes(task: SharedRows, start: int, stop: int, n_threads: int) -> GramRows:
     """Return rows ``start`` to ``stop`` of X^T X, over all cells in their order."""
-    source = task.shared.source()
-    passes = RowPasses(source, task.columns, rows_per_block=task.rows_per_block, budget=0)
-    return GramRows(gram_rows(passes(), passes.shape[1], start, stop, n_threads))
+    with task.shared.opened() as source:
+        passes = RowPasses(source, task.columns, rows_per_block=task.rows_per_block, budget=0)
+        return GramRows(gram_rows(passes(), passes.shape[1], start, stop, n_threads))
 
 
 def gram_elsewhere(readers: Readers, columns: np.ndarray, rows_per_block: int) -> np.ndarray:

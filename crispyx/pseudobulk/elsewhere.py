@@ -7,7 +7,8 @@ stored by cells everyone reads all of it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,20 +51,22 @@ class SharedTotals:
     sizes: np.ndarray | None = None
     genes: tuple[int, int] = (0, 0)
 
-    def totals(self, n_threads: int) -> Totals:
-        """Return what sums them up here."""
-        totals = Totals(
-            self.shared.source(),
-            self.members,
-            self.counts,
-            self.otherwise,
-            self.what,
-            self.engine,
-            n_threads,
-            self.max_cells,
-        )
-        totals.learn(self.holds_counts, self.sizes)
-        return totals
+    @contextmanager
+    def totals(self, n_threads: int) -> Iterator[Totals]:
+        """Yield what sums them up here."""
+        with self.shared.opened() as source:
+            totals = Totals(
+                source,
+                self.members,
+                self.counts,
+                self.otherwise,
+                self.what,
+                self.engine,
+                n_threads,
+                self.max_cells,
+            )
+            totals.learn(self.holds_counts, self.sizes)
+            yield totals
 
 
 @dataclass(frozen=True)
@@ -85,22 +88,22 @@ class Looked:
 
 def look_at_genes(task: SharedTotals, start: int, stop: int, n_threads: int) -> Looked:
     """Return what genes ``start`` to ``stop`` of a CSC matrix hold."""
-    totals = task.totals(n_threads)
-    sizes = totals.library_sizes(start, stop)
-    return Looked(sizes, totals.holds_counts)
+    with task.totals(n_threads) as totals:
+        sizes = totals.library_sizes(start, stop)
+        return Looked(sizes, totals.holds_counts)
 
 
 def totals_of_genes(task: SharedTotals, start: int, stop: int, n_threads: int) -> PartOfTotals:
     """Return the totals of genes ``start`` to ``stop`` over all cells in their order."""
-    totals = task.totals(n_threads)
-    return PartOfTotals(totals.of_genes(start, stop), totals.holds_counts)
+    with task.totals(n_threads) as totals:
+        return PartOfTotals(totals.of_genes(start, stop), totals.holds_counts)
 
 
 def totals_of_cells(task: SharedTotals, start: int, stop: int, n_threads: int) -> PartOfTotals:
     """Return the totals of the genes of the task over cells ``start`` to ``stop``, integers."""
-    totals = task.totals(n_threads)
-    found, counted = totals.of_cells(start, stop, *task.genes)
-    return PartOfTotals(found, totals.holds_counts, counted)
+    with task.totals(n_threads) as totals:
+        found, counted = totals.of_cells(start, stop, *task.genes)
+        return PartOfTotals(found, totals.holds_counts, counted)
 
 
 def panels_elsewhere(

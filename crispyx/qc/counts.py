@@ -153,13 +153,18 @@ class PartOfCounts:
 
 def counts_of_range(task: SharedCounting, start: int, stop: int, n_threads: int) -> PartOfCounts:
     """Return the counts of vectors ``start`` to ``stop`` of the stored axis."""
-    bounds, source = task.bounds, task.shared.source()
-    summary = source.empty_summary()
-    blocks = source.native_blocks(
-        summary, start=start, stop=stop, max_values=bounds.max_values, max_major=bounds.max_major
-    )
-    counts = task.counting.count(source, blocks, summary)
-    major, minor = _along(counts, source)
+    bounds = task.bounds
+    with task.shared.opened() as source:
+        summary = source.empty_summary()
+        blocks = source.native_blocks(
+            summary,
+            start=start,
+            stop=stop,
+            max_values=bounds.max_values,
+            max_major=bounds.max_major,
+        )
+        counts = task.counting.count(source, blocks, summary)
+        major, minor = _along(counts, source)
     return PartOfCounts(major[start:stop], minor)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor as Threads
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
-from layouts import COLUMN, assert_same_bits, tables_of
+from layouts import COLUMN, assert_same_bits, count_screen, tables_of, write_h5ad
 from negative_binomial_screens import run_nb, write_screen
 
 import crispyx as cx
@@ -122,3 +126,66 @@ def test_a_scheduler_that_is_gone_is_an_error_and_the_run_goes_on_with_another(
     assert len(kept) >= 2
     found = tables(screen, "out", executor=client, resume=True)
     assert_same_bits(found, tables(screen, "here"))
+
+
+def test_several_runs_of_a_cluster_at_once_change_no_bit(client: Any, tmp_path: Path) -> None:
+    screens = [
+        write_screen(tmp_path / "one.h5ad"),
+        write_h5ad(tmp_path / "two.h5ad", *count_screen()),
+    ]
+    runs = [(screens[0], "first"), (screens[0], "again"), (screens[1], "other")]
+    together = Barrier(len(runs))
+
+    def run(screen: Path, name: str) -> dict[str, np.ndarray]:
+        together.wait()
+        return tables(screen, name, executor=client)
+
+    with Threads(len(runs)) as callers:
+        found = list(callers.map(run, *zip(*runs, strict=True)))
+    for there, (screen, _) in zip(found, runs, strict=True):
+        assert_same_bits(there, tables(screen, "here"))
+
+
+def test_workers_of_a_cluster_let_go_of_what_they_read(client: Any, screen: Path) -> None:
+    tables(screen, "there", executor=client)
+    held = client.run(lambda: [file.path for file in psutil.Process().open_files()])
+    assert held
+    assert not [path for paths in held.values() for path in paths if str(screen.parent) in path]
+    cx.pp.pca(screen, n_comps=3)
+
+
+def most_resident(client: Any) -> int:
+    """Return the bytes that a worker has held at most."""
+    (status,) = client.run(lambda: Path("/proc/self/status").read_text()).values()
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    assert found is not None
+    return 1000 * int(found[1])
+
+
+def test_memory_of_a_worker_does_not_grow_with_the_number_of_genes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()  # blocks and parts of the usual size
+    rng = np.random.default_rng(0)
+    peaks, n_stored, options = [], [], {"n_workers": 1, "memory_limit": "700MB"}
+    for n_genes in (1_500, 12_000):
+        values = rng.exponential(size=(4_000, n_genes)).astype(np.float32)
+        labels = rng.choice(["control", "A", "B"], len(values)).tolist()
+        screen = write_h5ad(tmp_path / f"{n_genes}.h5ad", values, labels)
+        with (
+            distributed.LocalCluster(**options, processes=True, dashboard_address=None) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            before = client.run(os.getpid)
+            cx.wilcoxon_test(
+                screen,
+                perturbation_column=COLUMN,
+                output_path=screen.with_suffix(".out"),
+                executor=client,
+            )
+            assert client.run(os.getpid) == before  # none was killed for its memory
+            peaks.append(most_resident(client))
+        n_stored.append(values.size)
+    more = n_stored[1] - n_stored[0]
+    assert 8 * more > 300e6  # of the file's values and positions
+    assert peaks[1] - peaks[0] < 100e6

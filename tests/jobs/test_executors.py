@@ -20,6 +20,7 @@ from negative_binomial_screens import nb_screen, run_nb, write_screen
 import crispyx as cx
 from crispyx._jobs import block_work
 from crispyx._jobs.block_folder import BlockFolder
+from crispyx._jobs.stage import close_stages
 from crispyx._run import executor as executors
 from crispyx._run.executor import Workers
 from crispyx.de import elsewhere, t_test, wilcoxon_test
@@ -345,6 +346,6 @@ def test_memory_of_a_block_does_not_grow_with_the_number_of_genes(
         block_work.run_block(folder, key, 1, 1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        block_work.close_input()
+        close_stages()
     # Ten times the genes: the list of blocks is longer.
     assert peaks[1] < 1.1 * peaks[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -114,6 +115,27 @@ def test_thousands_of_ties_are_exact(path: int, monkeypatch: pytest.MonkeyPatch)
     n = n0 + n1
     assert excess[0, 0] == 40 * (2 * 7 + 50_000) + 5 * 7 - n0 * n1
     exact = Fraction(n0 * n1 * (n**3 - n - (ones**3 - ones) - (zeros**3 - zeros)), 12 * n * (n - 1))
+    assert variance[0, 0] == pytest.approx(float(exact), rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_distinct", [1, 20, 3_000, 10**6])
+@pytest.mark.parametrize("n_shared", [0, 40])
+def test_ties_of_a_long_run_that_the_control_does_not_hold_are_exact(
+    dtype: type, n_distinct: int, n_shared: int
+) -> None:
+    # Few of a million values are drawn twice, all of twenty very often; some are the control's.
+    rng = np.random.default_rng(n_distinct + n_shared)
+    control = (rng.permutation(400) - 500).astype(dtype)
+    group = (1 + rng.integers(0, n_distinct, 2_500)).astype(dtype)
+    group[rng.permutation(2_500)[:n_shared]] = control[:n_shared]
+    block = all_zero_but(control.tolist(), 410, group.tolist(), 2_600)
+    block = replace(block, values=block.values.astype(dtype))
+    _, variance = rank_sum_statistics(block, True, "compiled")
+    n0, n1, n = 410, 2_600, 3_010
+    tied = Counter(np.concatenate([control, group]).tolist()) | Counter({0.0: 110})
+    ties = sum(t**3 - t for t in tied.values())
+    exact = Fraction(n0 * n1 * (n**3 - n - ties), 12 * n * (n - 1))
     assert variance[0, 0] == pytest.approx(float(exact), rel=1e-15)
 
 

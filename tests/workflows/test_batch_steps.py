@@ -258,6 +258,21 @@ def test_slurm_example_runs(cluster: Path, tmp_path: Path) -> None:
     assert_same_bits(tables_of(result), tables_of(here))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("snakemake") is None, reason="Snakemake is not installed")
+def test_snakemake_runs_its_example(cluster: Path, tmp_path: Path) -> None:
+    screen = write_screen(tmp_path / "screen.h5ad")
+    text = (EXAMPLES / "Snakefile").read_text(encoding="utf-8")
+    (tmp_path / "Snakefile").write_text(text.replace("-o result", "--chunk-size 7 -o result"))
+    command = ["snakemake", "--cores", "2", "result.h5ad"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "blocks").glob("*.done"))) == 4  # two in each of two passes
+    here = tmp_path / "here.h5ad"
+    cx.nb_glm_test(screen, perturbation_column=COLUMN, output_path=here)
+    assert_same_bits(tables_of(tmp_path / "result.h5ad"), tables_of(here))
+
+
 @pytest.mark.parametrize("name", ["Snakefile", "wilcoxon.nf"])
 def test_commands_of_other_examples_run(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -292,6 +307,21 @@ def test_dask_in_a_shell_needs_an_address(screen: Path) -> None:
         outcome = CliRunner().invoke(main, [*command, *options])
         assert outcome.exit_code == 2
         assert "need each other" in outcome.output
+
+
+def test_plans_from_a_shell_find_the_matrix_that_is_kept(tmp_path: Path) -> None:
+    screen, stages = write_screen(tmp_path / "screen.h5ad"), tmp_path / "stages"
+    stages.mkdir()
+    chosen = [str(screen), "--perturbation-column", COLUMN, "--stage-dir", str(stages)]
+    states = []
+    for method in ("t-test", "nb-glm"):
+        output = str(tmp_path / f"{method}.h5ad")
+        outcome = CliRunner().invoke(main, ["de", "plan", method, *chosen, "-o", output])
+        assert outcome.exit_code == 0, outcome.output
+        states.append({path: path.stat() for path in stages.glob("screen.h5ad-*/*")})
+    assert states[0]
+    assert states[1] == states[0]
+    assert cx.settings.stage_dir is None
 
 
 def test_plan_is_read_with_the_warnings_of_the_data(screen: Path) -> None:

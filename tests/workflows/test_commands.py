@@ -86,6 +86,7 @@ def test_a_command_takes_every_parameter_of_its_function(operation: Operation) -
     assert set(parameters) - set(SILENT) - set(operation.without) <= set(options)
     extra = {"quiet", "as_json", "n_jobs", "memory_limit_gb"}
     extra |= {"scheduler"} if "executor" in parameters else set()
+    extra |= {"stage_dir"} if operation.turns else set()
     assert set(options) <= set(parameters) | extra
     for name, parameter in parameters.items():
         if name not in options:

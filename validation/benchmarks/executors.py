@@ -1,12 +1,14 @@
 """``python -m validation executors``: what it costs to let others compute, and a larger cluster.
 
 One screen is tested by the threads of this process and by worker processes in turn. Phases are told
-apart: turning the matrix around, blocks, assembly. Starting the workers is left out.
+apart: turning the matrix around, blocks, assembly. The whole test follows once more, which finds
+the matrix turned around. Starting the workers is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,7 @@ from crispyx._jobs.block_folder import BlockFolder
 from crispyx._jobs.block_work import MANIFEST, run_block
 from crispyx.de import plan_blocks
 from crispyx.errors import CrispyxWarning
+from crispyx.settings import settings
 from validation.benchmarks.scaling import BASE, write_screen
 from validation.benchmarks.tables import markdown_table, number
 from validation.cache import cache_folder
@@ -75,7 +78,7 @@ def executors(options: argparse.Namespace) -> int:
             BASE, cells=options.cells, genes=options.genes, perturbations=options.perturbations
         )
         n_stored = write_screen(point, path)
-        rows = []
+        rows, peaks = [], []
         for name, run in _kinds(path, options):
             for turn in range(options.repeats):
                 for phase in run():
@@ -89,10 +92,22 @@ def executors(options: argparse.Namespace) -> int:
                             number(1e9 * phase.cpu / n_stored),
                         ]
                     )
+            peaks += [[name, number(peak)] for peak in _peaks_of_workers()]
     print(f"{n_stored:,} non-zeros")
     head = ("executor", "turn", "phase", "s", "CPU s", "CPU ns a non-zero")
     print(markdown_table(head, rows))
+    print(markdown_table(("process of", "largest resident memory, MB"), peaks))
     return 0
+
+
+def _peaks_of_workers() -> list[float]:
+    """Return what each process started by this one held at most, pages of files included, in MB."""
+    peaks = []
+    for process in psutil.Process().children(recursive=True):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s*(\d+) kB", status)
+        peaks += [int(found[1]) / 1e3] if found else []
+    return peaks
 
 
 def _kinds(
@@ -156,7 +171,7 @@ def _whole(path: Path, n_threads: int) -> Phase:
 
 def _in_phases(path: Path, pool: Executor, given: Any = None) -> list[Phase]:
     phases: list[Phase] = []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _keeping_stages(path.parent):
         warnings.simplefilter("ignore", CrispyxWarning)
         with _timed("plan and turning around", phases):
             plan = plan_blocks(path, executor=given or pool, **_arguments(path))
@@ -166,7 +181,19 @@ def _in_phases(path: Path, pool: Executor, given: Any = None) -> list[Phase]:
             list(pool.map(run_block, *([one] * n for one in what), range(n), [1] * n))
         with _timed("assembly", phases):
             cx.de.assemble_blocks(plan.folder)
+        with _timed("everything, turned around before", phases):
+            cx.wilcoxon_test(path, executor=given or pool, **_arguments(path))
     return phases
+
+
+@contextmanager
+def _keeping_stages(folder: Path) -> Iterator[None]:
+    with TemporaryDirectory(prefix="stages-", dir=folder) as stages:
+        settings.stage_dir = stages  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            settings.stage_dir = None
 
 
 @dataclass(frozen=True)
