@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import made_up_suites
 import numpy as np
 import pytest
 
@@ -14,15 +15,24 @@ import crispyx as cx
 from reference import apeglm, dispersion
 from validation.benchmarks import guard
 from validation.benchmarks.scaling import BASE, Found, costs, growth, page, write_screen
-from validation.mutants import load_mutants
+from validation.mutants import Outcome, load_mutants
 from validation.parity import ours, session
 from validation.parity.arms import simulated_arms
 from validation.parity.check import FAILING, Check, Row, differences, judge
 from validation.parity.outside import Outside, PeerError
+from validation.parity.processes import run_suites
 from validation.parity.report import html, markdown
 from validation.parity.report.plots import worth_drawing
+from validation.parity.screens import n_guides
 from validation.parity.session import Session
-from validation.parity.suites import PEERS, Case, cases, pydeseq2, pydeseq2_modes
+from validation.parity.suites import (
+    PEERS,
+    SLOWEST_FIRST,
+    Case,
+    cases,
+    pydeseq2,
+    pydeseq2_modes,
+)
 from validation.parity.suites.guide_calls import calls_check, pair_numbers
 from validation.parity.tolerances import Tolerance, Tolerances, load_semantics, load_tolerances
 from validation.peers.catalog import load_peers
@@ -216,7 +226,7 @@ def small(monkeypatch):
         tolerances = Tolerances({"rank_sum": {"p": table}})
         monkeypatch.setattr(session, "load_tolerances", lambda: tolerances)
         monkeypatch.setattr(session, "load_semantics", lambda: {"a rule": "words"})
-        return session.run(["scipy"], Path("unused"))
+        return session.run("scipy", Path("unused"))
 
     return run
 
@@ -251,10 +261,30 @@ def test_a_quantity_may_be_held_to_the_tolerance_of_another(small) -> None:
         assert [row.status for row in found.rows] == [expected]
 
 
-def test_an_explanation_without_words_is_refused(small) -> None:
+def test_an_explanation_without_words_fails_and_the_others_go_on(small) -> None:
     odd = check(2e-3, explained={"another rule": np.ones(40, bool)})
-    with pytest.raises(KeyError, match=r"semantics\.toml has no another rule"):
-        small(Case("rank_sum", "a", lambda bench, data: iter([odd])))
+    found = small(Case("rank_sum", "a", lambda bench, data: iter([odd, check()])))
+    assert [row.status for row in found.rows] == ["failed", "agrees"]
+    assert found.rows[0].note == "semantics.toml has no another rule"
+
+
+def test_a_suite_that_dies_leaves_the_others_and_its_rows(tmp_path: Path) -> None:
+    found = run_suites(["scipy", "kaichi", "illico"], tmp_path, suite=made_up_suites.suite)
+    rows = [(row.peer, row.status) for row in found.rows]
+    assert rows == [
+        ("scipy", "agrees"),
+        ("kaichi", "agrees"),
+        ("kaichi", "failed"),
+        ("illico", "agrees"),
+    ]
+    assert found.rows[2].note == f"its process ended with exit code {made_up_suites.EXIT_CODE}"
+    assert found.versions == {"scipy": "1.0", "illico": "1.0"}
+    assert (found.computed, found.kept) == (2, 4)
+    assert set(found.of_suite) == {"scipy", "kaichi", "illico"}
+
+
+def test_every_tool_has_its_place_in_the_order_of_starting() -> None:
+    assert sorted(SLOWEST_FIRST) == sorted(PEERS)
 
 
 def test_both_reports_show_every_row_and_why(small) -> None:
@@ -305,6 +335,21 @@ def test_answers_of_a_tool_are_kept_until_something_changes(tmp_path, monkeypatc
     with pytest.raises(PeerError, match="KeyError"):
         outside.ask("scipy", "adjusted", {"q": p})
     assert not list(tmp_path.glob("answers/.*"))  # a failed answer leaves nothing
+
+
+def test_guides_that_are_compared_stand_in_the_name_of_their_file() -> None:
+    names = ("guides", "guides-12", "guides-2-cells-4000")
+    assert [n_guides(name) for name in names] == [86, 12, 2]
+
+
+def test_a_mutant_is_caught_by_failing_tests_and_a_row_that_names_its_method() -> None:
+    named = ["bug       scipy: welch, p, simulated: 1.0e-02 of 10"]
+    assert Outcome(1, 1, named).catches("welch")
+    assert not Outcome(1, 1, named).catches("rank_sum")
+    assert not Outcome(0, 1, named).catches("welch")  # the tests say nothing
+    assert not Outcome(4, 1, named).catches("welch")  # there were none
+    assert Outcome(0, 0, []).passes
+    assert not Outcome(0, 1, []).passes
 
 
 def test_mutants_change_what_stands_in_the_kernels() -> None:

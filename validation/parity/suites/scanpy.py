@@ -1,4 +1,4 @@
-"""Tests, quality control, normalization, components, neighbors and totals: scanpy."""
+"""Tests, quality control, normalization, components, neighbors, variable genes, totals: scanpy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from validation.parity.suites import Bench, Case
 
 N_COMPONENTS = 20
 N_NEIGHBORS = 15
+N_VARIABLE = 100
+# Which matrix of a screen each way of ranking genes looks at.
+FLAVORS = {"seurat_v3": "counts", "seurat": "logged", "cell_ranger": "logged"}
 THRESHOLDS = {
     "simulated": (20, 60, 100),
     "papalexi": (60, 200, 500),
@@ -215,6 +218,33 @@ def _totals(bench: Bench, data: str) -> Iterator[Check]:
             yield Check("pseudobulk", quantity, theirs[key], *by_engine(compute), labels=labels)
 
 
+def _variable(bench: Bench, data: str) -> Iterator[Check]:
+    cells = screen(data, bench.cache)
+    for flavor, path in FLAVORS.items():
+        file = getattr(cells, path)
+        theirs = bench.outside.ask(
+            "scanpy", "variable", files={"screen": file}, flavor=flavor, n_top_genes=N_VARIABLE
+        )
+
+        def compute(_: Path, flavor: str = flavor, file: Path = file) -> Any:
+            return cx.pp.highly_variable_genes(
+                file,
+                n_top_genes=N_VARIABLE,
+                flavor=flavor,
+                cells="all",
+                inplace=False,
+                show_progress=False,
+            )
+
+        ours = by_engine(compute)
+        for name, values in theirs.items():
+            quantity = f"{name.replace('_', ' ')}, {flavor}"
+            reference, compiled = (table[name].to_numpy() for table in ours)
+            yield Check(
+                "highly_variable_genes", quantity, values, reference, compiled, {}, (cells.genes,)
+            )
+
+
 CASES = (
     *(Case("rank_sum", data, _tests("rank_sum")) for data in ("simulated", "papalexi", "norman")),
     *(Case("welch", data, _tests("welch")) for data in ("simulated", "papalexi", "norman")),
@@ -222,5 +252,9 @@ CASES = (
     *(Case("qc", data, _quality) for data in ("simulated", "papalexi", "norman")),
     *(Case("pca", data, _components) for data in ("simulated", "papalexi", "norman")),
     Case("neighbors", "norman", _neighbors),
+    *(
+        Case("highly_variable_genes", data, _variable)
+        for data in ("simulated", "papalexi", "norman")
+    ),
     *(Case("pseudobulk", data, _totals) for data in ("simulated", "papalexi")),
 )
