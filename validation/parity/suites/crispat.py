@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,10 +46,12 @@ LIVE: Mapping[str, tuple[str, Mapping[str, int]]] = {
 PUBLISHED_ON = {"neg_binomial": "guides-5"}
 
 
+@cache
 def _ours(
-    bench: Bench, data: str, model: str, rule: Mapping[str, Any]
+    path: Path, model: str, rule: tuple[tuple[str, Any], ...]
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    compute = called_pairs(guides(data, bench.cache), model, **rule)
+    """Return called pairs by the reference and by the kernels, for both things compared with."""
+    compute = called_pairs(path, model, **dict(rule))
     if model in WITHOUT_REFERENCE:
         with output_folder() as folder:
             return None, compute(folder)
@@ -71,7 +75,8 @@ def _published(model: str) -> Callable[[Bench, str], Iterator[Check]]:
         screen = _counts(bench, data)
         cells = screen.obs_names.get_indexer(table["cell"])
         found = screen.var_names.get_indexer(table["gRNA"])
-        ours = _ours(bench, data, model, PUBLISHED_RULE.get(model, {}))
+        rule = PUBLISHED_RULE.get(model, {})
+        ours = _ours(guides(data, bench.cache), model, tuple(rule.items()))
         outside = pair_numbers(cells, found)
         yield calls_check(
             METHOD[model],
@@ -98,7 +103,8 @@ def _live(model: str) -> Callable[[Bench, str], Iterator[Check]]:
             arguments=arguments | some,
         )
         outside = pair_numbers(theirs["cells"], theirs["guides"])
-        ours = _ours(bench, data, model, CRISPAT_RULE.get(model, {}))
+        rule = CRISPAT_RULE.get(model, {})
+        ours = _ours(guides(data, bench.cache), model, tuple(rule.items()))
         counts = _counts(bench, data).X.toarray()
         yield calls_check(METHOD[model], f"{model}, calls", outside, ours, counts, n_guides(data))
 
