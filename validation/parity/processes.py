@@ -53,14 +53,15 @@ def run_suites(
         while waiting and len(running) < at_once:
             peer = waiting.pop(0)
             here, there = context.Pipe(duplex=False)
-            process = context.Process(target=suite, args=(there, peer, cache, methods, data))
-            process.start()
+            started = context.Process(target=suite, args=(there, peer, cache, methods, data))
+            started.start()
             there.close()
-            running[here] = Running(peer, process, time.perf_counter())
-        for end in wait(list(running)):
+            running[here] = Running(peer, started, time.perf_counter())
+        ready = wait(list(running))
+        for end in [one for one in running if one in ready]:
             peer, process, start = running[end]
             try:
-                told = end.recv()
+                told: Row | Session = end.recv()
             except EOFError:
                 del running[end]
                 process.join()

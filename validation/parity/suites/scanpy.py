@@ -246,11 +246,11 @@ def _variable(bench: Bench, data: str) -> Iterator[Check]:
         tied = _tied(theirs, ours[1]) if flavor == "seurat_v3" else {}
         for name, values in theirs.items():
             quantity = f"{name.replace('_', ' ')}, {flavor}"
-            given = [table[name].to_numpy() for table in ours]
+            reference, compiled = (table[name].to_numpy() for table in ours)
+            given = values, reference, compiled
             explained = {"equal means": tied[name]} if name in tied else {}
-            yield Check(
-                "highly_variable_genes", quantity, values, *given, explained, (cells.genes,)
-            )
+            labels = (cells.genes,)
+            yield Check("highly_variable_genes", quantity, *given, explained, labels)
 
 
 def _tied(theirs: Mapping[str, np.ndarray], ours: Any) -> dict[str, np.ndarray]:
