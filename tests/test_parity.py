@@ -368,16 +368,27 @@ def test_a_quarter_more_than_the_baseline_is_slower() -> None:
 
 def test_growth_is_the_exponent_of_a_power_law() -> None:
     points = [
-        Found("wilcoxon", "cells", replace(BASE, cells=n), 10**6, 8 * 10**6, n**1.5, 1.0, 1.0)
+        Found("wilcoxon", "cells", replace(BASE, cells=n), n, 8 * n, n**1.5, 1.0, 1.0)
         for n in (100, 1000, 10_000)
     ]
     assert growth(points) == pytest.approx(1.5)
     failed = replace(points[0], error="over 1 s")
     assert growth([*points[1:], failed]) == pytest.approx(1.5)
-    assert costs(points)[0].file_bytes == 8
     text = page(points, "python -m validation scale", {"load before": "3"})
     assert "| cells | wilcoxon | 1.50 |" in text
     assert "Provisional" in text
+
+
+def test_a_further_value_costs_what_is_beyond_the_start() -> None:
+    points = [
+        Found("wilcoxon", "cells", replace(BASE, cells=n), n, 8 * n, 3.0 + 2e-9 * n, 1.0, 1.0)
+        for n in (100, 10**6, 10**8)
+    ]
+    (cost,) = costs(points)
+    assert cost.nanoseconds == pytest.approx(2)
+    assert cost.file_bytes == 8
+    assert costs(points[:1]) == []
+    assert "100 million cells" in page(points, "python -m validation scale", {})
 
 
 def test_screens_of_the_scaling_have_the_density_asked_for(tmp_path: Path) -> None:
