@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.batches import read_batches
 from crispyx._jobs.screen import Screen
 from crispyx._run.progress import track
+from crispyx._run.quiet import leaving_out
 from crispyx.data.normalize import normalize_total_log1p
 from crispyx.de.calibration_tables import (
     ALL_GENES,
@@ -220,9 +220,8 @@ class Study:
         if self.batch is not None and (within or function != "nb_glm"):
             arguments["batch_column"] = BATCH
         result = self.scratch / "result.h5ad"
-        with warnings.catch_warnings():
-            # What a test has to say of the data, it says of the screen itself, not of every split.
-            warnings.simplefilter("ignore", CrispyxWarning)
+        # What a test has to say of the data, it says of the screen itself, not of every split.
+        with leaving_out(CrispyxWarning):
             tested = FUNCTIONS[function](
                 counts if function == "nb_glm" else logs,
                 perturbation_column=label_column(design),
