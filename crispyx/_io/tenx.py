@@ -291,7 +291,7 @@ def _header(path: Path) -> tuple[int, tuple[int, int]]:
 
     try:
         n_rows, n_columns, n_entries, form, _, symmetry = scipy.io.mminfo(path)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, OSError, EOFError, OverflowError, zlib.error) as error:
         raise InputError(
             f"{str(path)!r} cannot be read as a Matrix Market file ({error}); copy it again"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.batches import read_batches
 from crispyx._jobs.screen import Screen
 from crispyx._run.progress import track
+from crispyx._run.quiet import leaving_out
 from crispyx.data.normalize import normalize_total_log1p
 from crispyx.de.calibration_methods import FUNCTIONS
 from crispyx.de.calibration_tables import (
@@ -201,9 +201,8 @@ class Study:
         if self.batch is None:
             arguments |= dict.fromkeys(arguments.keys() & {"batch_column", "covariates"})
         result = self.scratch / "result.h5ad"
-        with warnings.catch_warnings():
-            # What a test has to say of the data, it says of the screen itself, not of every split.
-            warnings.simplefilter("ignore", CrispyxWarning)
+        # What a test has to say of the data, it says of the screen itself, not of every split.
+        with leaving_out(CrispyxWarning):
             tested = FUNCTIONS[function](
                 counts if function == "nb_glm" else logs,
                 perturbation_column=label_column(design),
