@@ -301,6 +301,9 @@ def test_both_reports_show_every_row_and_why(small) -> None:
             assert words in text
         assert "1 bug, 1 explained, 1 not installed" in text
     assert html.page(found, *given).count("data:image/png") == 2
+    lines = [line for line in markdown.page(found, *given).splitlines() if line.startswith("| ")]
+    bars = {line.replace("\\|", "").count("|") for line in lines if "rank_sum |" in line}
+    assert bars == {lines[0].replace("\\|", "").count("|")}  # as many cells as the header
     assert "for &lt;this&gt;" in html.page(found, *given)
     overview = markdown.overview(found, *given)
     assert "| [rank_sum](methods/rank_sum.md) | scipy | first, second, third | 80 |" in overview

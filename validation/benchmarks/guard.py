@@ -29,6 +29,7 @@ from crispyx._stats.normalize import Scaling, scaled_values
 from crispyx._stats.rank_sum import rank_sum_tests
 from crispyx._stats.welch import welch_tests
 from validation.benchmarks.tables import markdown_table
+from validation.machine import describe_machine, was_busy
 
 BASELINE = Path(__file__).with_name("baseline.json")
 # A ratio this much above its baseline fails.
@@ -234,6 +235,8 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def check(options: argparse.Namespace) -> int:
     """Measure every case; the exit code is the number that is slower than its baseline."""
+    if was_busy(describe_machine()):
+        print("other processes are running: those on one core slow each other, not all alike")
     timed = cases()
     now = {name: ratio(case) for name, case in timed.items()}
     before = json.loads(BASELINE.read_text(encoding="utf-8")) if BASELINE.is_file() else {}

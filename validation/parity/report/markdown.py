@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from validation.benchmarks.tables import markdown_table
@@ -41,14 +41,14 @@ def page(session: Session, command: str, machine: Mapping[str, str], semantics: 
         version = session.versions.get(peer, "")
         parts.append(f"## {peer} {version}".rstrip())
         chosen = [_escaped(cells(row)) for row in rows if row.peer == peer]
-        parts.append(markdown_table(HEADER, chosen))
+        parts.append(markdown_table(_escaped(HEADER), chosen))
     found = explanations(rows)
     if found:
         parts.append("## Other meanings")
         table = [[key, f"{n:,}", semantics[key]] for key, n in found.items()]
         parts.append(markdown_table(("name", "numbers", "explanation"), table))
     parts.append("## Why this much may differ")
-    why = (_escaped(list(pair)) for pair in reasons(rows))
+    why = map(_escaped, reasons(rows))
     parts.append(markdown_table(("quantities", "reason"), why))
     return "\n\n".join(parts) + "\n"
 
@@ -101,5 +101,5 @@ def facts(session: Session, machine: Mapping[str, str]) -> str:
     return "\n".join(f"* {name}: {text}" for name, text in lines.items() if text)
 
 
-def _escaped(texts: list[str]) -> list[str]:
+def _escaped(texts: Sequence[str]) -> list[str]:
     return [text.replace("|", "\\|").replace("\n", " ") for text in texts]

@@ -20,9 +20,9 @@ HEADER = (
 )
 
 
-def difference(found: Difference | None) -> str:
-    """Return the largest difference in words."""
-    if found is None:
+def difference(found: Difference | None, n: int) -> str:
+    """Return the largest difference in words; none where all ``n`` numbers are explained."""
+    if found is None or found.n_explained == n:
         return "-"
     return "0" if found.largest == 0 else f"{found.largest:.1e}"
 
@@ -46,10 +46,10 @@ def cells(row: Row) -> list[str]:
         figures = [share(row.reference, row.n), share(row.compiled, row.n)]
         allowed = f"{row.tolerance.share:.2%} of the numbers"
     else:
-        figures = [difference(row.reference), difference(row.compiled)]
+        figures = [difference(row.reference, row.n), difference(row.compiled, row.n)]
         allowed = f"{row.tolerance.outside:.0e}, {row.tolerance.measure}"
         allowed = "0" if row.tolerance.outside == 0 else allowed
-    figures.append(difference(row.engines))
+    figures.append(difference(row.engines, row.n))
     return [row.method, row.quantity, row.data, f"{row.n:,}", *figures, allowed, result, row.worst]
 
 
