@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_kernels/*.h)
 
+# CACHE=folder keeps other tools, their answers and screens there in place of ~/.cache.
+KEPT = $(if $(CACHE),--cache $(CACHE))
+
 .PHONY: help demo test test-slow validate mutants bench bench-kernels bench-check scale \
 	reliability fuzz check-bounds check-address \
 	check-threads gallery images lint lock docs tutorials build clean
@@ -66,7 +69,7 @@ test-slow: $(VENV)/installed-test,validation
 	$(BIN)/python -m pytest -n 2
 
 bench: $(VENV)/installed-test
-	$(BIN)/python -m validation bench all --docs
+	$(BIN)/python -m validation bench all --docs $(KEPT)
 
 bench-kernels: $(VENV)/installed-test
 	$(BIN)/python -m pytest validation/benchmarks/test_kernels.py --benchmark-columns=median,rounds
@@ -113,13 +116,13 @@ bench-check: $(VENV)/installed-test
 	$(BIN)/python -m validation check
 
 scale: $(VENV)/installed-test
-	$(BIN)/python -m validation scale --docs
+	$(BIN)/python -m validation scale --docs $(KEPT)
 
 validate: $(VENV)/installed-test
-	$(BIN)/python -m validation run all --docs
+	$(BIN)/python -m validation run all --docs $(KEPT)
 
 mutants: $(VENV)/installed-test
-	$(BIN)/python -m validation mutants
+	$(BIN)/python -m validation mutants --docs $(KEPT)
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

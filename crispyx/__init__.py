@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         profiling,
         pseudobulk,
         qc,
+        report,
     )
     from crispyx import guides as gd
     from crispyx.data import (
@@ -78,6 +79,7 @@ _MODULES = (
     "profiling",
     "pseudobulk",
     "qc",
+    "report",
 )
 _HOME = {
     "AnnData": "data",
@@ -145,6 +147,7 @@ __all__ = [
     "rank_genes_groups_df",
     "read_backed",
     "read_h5ad_ondisk",
+    "report",
     "resolve_data_path",
     "settings",
     "t_test",

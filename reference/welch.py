@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtr
+from scipy.integrate import quad
+from scipy.special import betaln, stdtr
 
 from reference.moments import mean, variance
 
@@ -73,6 +74,47 @@ def welch_t(control: ArrayLike, perturbed: ArrayLike) -> WelchTest:
     share0, share1 = q0 / (q0 + q1), q1 / (q0 + q1)
     df = 1 / (share0**2 / (n0 - 1) + share1**2 / (n1 - 1))
     return WelchTest(t, df, float(2 * stdtr(df, -abs(t))))
+
+
+def log_student_tail(t: float, degrees_of_freedom: float, alternative: str = "two-sided") -> float:
+    r"""Return the natural logarithm of the p-value of a t statistic, whatever its size.
+
+    .. math::
+
+        \ln P(|T| > |t|) = \ln \frac{2}{\nu\,B(\frac12, \frac\nu2)} - \frac{\nu w}{2}
+        + \ln \int_0^\infty \frac{e^{-z}\,dz}{\sqrt{1 - e^{-w - 2z/\nu}}},
+        \qquad w = \ln\left(1 + \frac{t^2}{\nu}\right)
+
+    Parameters
+    ----------
+    t : statistic
+    degrees_of_freedom : of Student's distribution
+    alternative : "two-sided", "greater" (large t) or "less" (small t)
+
+    Notes
+    -----
+    The tail integral of Student's density with :math:`s^2 = \nu (e^{w + 2z/\nu} - 1)`: what is
+    small stands before the integral, which is of order one. Where p is a number, its log is taken.
+    """
+    nu = degrees_of_freedom
+    if math.isnan(t) or math.isnan(nu):
+        return math.nan
+    if alternative != "two-sided" and (t > 0) != (alternative == "greater"):
+        return math.log1p(-math.exp(log_student_tail(t, nu)) / 2)
+    half = 0.0 if alternative == "two-sided" else math.log(2)
+    if math.isinf(t):
+        return -math.inf
+    p = float(2 * stdtr(nu, -abs(t)))
+    if p > 1e-200:
+        return math.log(p) - half
+    ratio = abs(t) / math.sqrt(nu)
+    w = math.log1p(ratio**2) if ratio < 1e100 else 2 * math.log(ratio)
+    rest, _ = quad(
+        lambda z: math.exp(-z) / math.sqrt(-math.expm1(-w - 2 * z / nu)),
+        0, 60, epsabs=0, epsrel=1e-13, limit=200,
+    )  # fmt: skip
+    before = math.log(2 / nu) - float(betaln(0.5, nu / 2)) - nu * w / 2
+    return before + math.log(rest) - half
 
 
 def log_fold_change(mean_control: float, mean_perturbed: float) -> float:

@@ -41,7 +41,7 @@ def test_links_of_a_page_lead_to_files_and_headings_that_exist(page: Path) -> No
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_functions_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for name in set(re.findall(r"\bcx\.((?:\w+\.)?\w+)\(", text)):
+    for name in set(re.findall(r"\bcx\.((?:[a-z_]\w*\.)*\w+)", text)):
         found = cx
         for part in name.split("."):
             assert hasattr(found, part), f"{page.name} names cx.{name}"

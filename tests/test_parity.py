@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import made_up_suites
 import numpy as np
 import pytest
 
@@ -14,15 +15,24 @@ import crispyx as cx
 from reference import apeglm, dispersion
 from validation.benchmarks import guard
 from validation.benchmarks.scaling import BASE, Found, costs, growth, page, write_screen
-from validation.mutants import load_mutants
+from validation.mutants import Outcome, load_mutants
 from validation.parity import ours, session
 from validation.parity.arms import simulated_arms
 from validation.parity.check import FAILING, Check, Row, differences, judge
 from validation.parity.outside import Outside, PeerError
+from validation.parity.processes import run_suites
 from validation.parity.report import html, markdown
 from validation.parity.report.plots import worth_drawing
+from validation.parity.screens import n_guides
 from validation.parity.session import Session
-from validation.parity.suites import PEERS, Case, cases, pydeseq2, pydeseq2_modes
+from validation.parity.suites import (
+    PEERS,
+    SLOWEST_FIRST,
+    Case,
+    cases,
+    pydeseq2,
+    pydeseq2_modes,
+)
 from validation.parity.suites.guide_calls import calls_check, pair_numbers
 from validation.parity.tolerances import Tolerance, Tolerances, load_semantics, load_tolerances
 from validation.peers.catalog import load_peers
@@ -216,7 +226,7 @@ def small(monkeypatch):
         tolerances = Tolerances({"rank_sum": {"p": table}})
         monkeypatch.setattr(session, "load_tolerances", lambda: tolerances)
         monkeypatch.setattr(session, "load_semantics", lambda: {"a rule": "words"})
-        return session.run(["scipy"], Path("unused"))
+        return session.run("scipy", Path("unused"))
 
     return run
 
@@ -251,10 +261,30 @@ def test_a_quantity_may_be_held_to_the_tolerance_of_another(small) -> None:
         assert [row.status for row in found.rows] == [expected]
 
 
-def test_an_explanation_without_words_is_refused(small) -> None:
+def test_an_explanation_without_words_fails_and_the_others_go_on(small) -> None:
     odd = check(2e-3, explained={"another rule": np.ones(40, bool)})
-    with pytest.raises(KeyError, match=r"semantics\.toml has no another rule"):
-        small(Case("rank_sum", "a", lambda bench, data: iter([odd])))
+    found = small(Case("rank_sum", "a", lambda bench, data: iter([odd, check()])))
+    assert [row.status for row in found.rows] == ["failed", "agrees"]
+    assert found.rows[0].note == "semantics.toml has no another rule"
+
+
+def test_a_suite_that_dies_leaves_the_others_and_its_rows(tmp_path: Path) -> None:
+    found = run_suites(["scipy", "kaichi", "illico"], tmp_path, suite=made_up_suites.suite)
+    rows = [(row.peer, row.status) for row in found.rows]
+    assert rows == [
+        ("scipy", "agrees"),
+        ("kaichi", "agrees"),
+        ("kaichi", "failed"),
+        ("illico", "agrees"),
+    ]
+    assert found.rows[2].note == f"its process ended with exit code {made_up_suites.EXIT_CODE}"
+    assert found.versions == {"scipy": "1.0", "illico": "1.0"}
+    assert (found.computed, found.kept) == (2, 4)
+    assert set(found.of_suite) == {"scipy", "kaichi", "illico"}
+
+
+def test_every_tool_has_its_place_in_the_order_of_starting() -> None:
+    assert sorted(SLOWEST_FIRST) == sorted(PEERS)
 
 
 def test_both_reports_show_every_row_and_why(small) -> None:
@@ -307,6 +337,21 @@ def test_answers_of_a_tool_are_kept_until_something_changes(tmp_path, monkeypatc
     assert not list(tmp_path.glob("answers/.*"))  # a failed answer leaves nothing
 
 
+def test_guides_that_are_compared_stand_in_the_name_of_their_file() -> None:
+    names = ("guides", "guides-12", "guides-2-cells-4000")
+    assert [n_guides(name) for name in names] == [86, 12, 2]
+
+
+def test_a_mutant_is_caught_by_failing_tests_and_a_row_that_names_its_method() -> None:
+    named = ["bug       scipy: welch, p, simulated: 1.0e-02 of 10"]
+    assert Outcome(1, 1, named).catches("welch")
+    assert not Outcome(1, 1, named).catches("rank_sum")
+    assert not Outcome(0, 1, named).catches("welch")  # the tests say nothing
+    assert not Outcome(4, 1, named).catches("welch")  # there were none
+    assert Outcome(0, 0, []).passes
+    assert not Outcome(0, 1, []).passes
+
+
 def test_mutants_change_what_stands_in_the_kernels() -> None:
     root = Path(__file__).parents[1]
     for mutant in load_mutants():
@@ -323,16 +368,27 @@ def test_a_quarter_more_than_the_baseline_is_slower() -> None:
 
 def test_growth_is_the_exponent_of_a_power_law() -> None:
     points = [
-        Found("wilcoxon", "cells", replace(BASE, cells=n), 10**6, 8 * 10**6, n**1.5, 1.0, 1.0)
+        Found("wilcoxon", "cells", replace(BASE, cells=n), n, 8 * n, n**1.5, 1.0, 1.0)
         for n in (100, 1000, 10_000)
     ]
     assert growth(points) == pytest.approx(1.5)
     failed = replace(points[0], error="over 1 s")
     assert growth([*points[1:], failed]) == pytest.approx(1.5)
-    assert costs(points)[0].file_bytes == 8
     text = page(points, "python -m validation scale", {"load before": "3"})
     assert "| cells | wilcoxon | 1.50 |" in text
     assert "Provisional" in text
+
+
+def test_a_further_value_costs_what_is_beyond_the_start() -> None:
+    points = [
+        Found("wilcoxon", "cells", replace(BASE, cells=n), n, 8 * n, 3.0 + 2e-9 * n, 1.0, 1.0)
+        for n in (100, 10**6, 10**8)
+    ]
+    (cost,) = costs(points)
+    assert cost.nanoseconds == pytest.approx(2)
+    assert cost.file_bytes == 8
+    assert costs(points[:1]) == []
+    assert "100 million cells" in page(points, "python -m validation scale", {})
 
 
 def test_screens_of_the_scaling_have_the_density_asked_for(tmp_path: Path) -> None:

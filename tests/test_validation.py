@@ -357,6 +357,10 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     with new_folder(target) as work:
         (work / "whole").touch()
     assert [path.name for path in target.iterdir()] == ["whole"]
+    with new_folder(target) as work:  # another process was faster: its folder stays
+        (work / "second").touch()
+    assert [path.name for path in target.iterdir()] == ["whole"]
+    assert [path.name for path in target.parent.iterdir()] == ["S"]
 
 
 def test_prepared_matrices_are_those_of_the_screen(tmp_path: Path) -> None:
@@ -379,6 +383,13 @@ def test_an_unknown_operation_is_a_usage_error(capsys) -> None:
         main(["bench", "umap"])
     assert stopped.value.code == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+def test_every_command_says_what_it_does(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "fail when a kernel is more than 25 % slower than its baseline" in shown
 
 
 def test_every_set_of_loops_of_this_processor_is_timed() -> None:

@@ -26,11 +26,18 @@ def digest(*parts: object) -> str:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to fill that takes the name ``target`` once it is complete."""
+    """Give a folder to fill that takes the name ``target`` once it is complete.
+
+    Where another process completed the same folder in the meantime, that one stays.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         yield work
-        work.rename(target)
+        try:
+            work.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
     finally:
         shutil.rmtree(work, ignore_errors=True)

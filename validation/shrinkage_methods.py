@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import anndata
 import numpy as np
@@ -26,10 +25,9 @@ from scipy.stats import spearmanr
 import crispyx as cx
 from crispyx.de.nb_stages import SILENT_ARM, TESTED
 from crispyx.errors import CrispyxWarning
+from validation.benchmarks.shrinkage import COLUMN, EVERY_GENE
 
 EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, np.inf)
-EVERY_GENE: dict[str, Any] = {"min_pct_both": 0.0, "min_mean_ctrl": 0.0, "min_mean_pert": 0.0}
-LABELS = "perturbation"
 
 
 def simulated_screen(path: Path, seed: int) -> np.ndarray:
@@ -44,7 +42,7 @@ def simulated_screen(path: Path, seed: int) -> np.ndarray:
     depth = np.exp(rng.normal(0, 0.35, labels.size))
     mu = depth[:, None] * mean * np.exp2(effects[group])
     counts = rng.poisson(mu * rng.gamma(1 / alpha, alpha, mu.shape)).astype(np.float32)
-    obs = pd.DataFrame({LABELS: labels}, index=[f"c{i}" for i in range(labels.size)])
+    obs = pd.DataFrame({COLUMN: labels}, index=[f"c{i}" for i in range(labels.size)])
     anndata.AnnData(sparse.csr_matrix(counts), obs=obs).write_h5ad(path)
     return effects[1:]
 
@@ -89,7 +87,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--screen", type=Path, nargs="+", help="h5ad files of counts")
-    parser.add_argument("--column", default=LABELS, help="obs column of labels")
+    parser.add_argument("--column", default=COLUMN, help="obs column of labels")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     head = ["mean", "pairs", "rank correlation", "median difference", "99 %", "larger than fitted"]
@@ -98,7 +96,7 @@ def main() -> None:
         if asked.screen is None:
             truth = simulated_screen(folder / "screen.h5ad", asked.seed)
             head += ["error fitted", "stats", "full"]
-            show(head, rows(folder / "screen.h5ad", LABELS, folder, truth))
+            show(head, rows(folder / "screen.h5ad", COLUMN, folder, truth))
             return
         for number, path in enumerate(asked.screen):
             print(f"{path.stem}\n")

@@ -37,7 +37,8 @@ def require_column(name: str, columns: list[str], axis: str, where: str) -> None
     """Raise MissingColumnError unless the column is there."""
     if name not in columns:
         raise MissingColumnError(
-            f"{where} has no {axis} column {name!r}; it has: {', '.join(columns) or 'none'}"
+            f"{where} has no {axis} column {name!r}; "
+            + (f"it has: {', '.join(columns)}" if columns else f"its {axis} has no column at all")
         )
 
 
@@ -79,7 +80,8 @@ class FileAnnotations:
         if values.shape != self.index.shape:
             raise InputError(
                 f"{self._where}: {self.axis} column {name!r} has shape {values.shape} where "
-                f"{self.axis} has {len(self.index)} entries; the file is damaged"
+                f"{self.axis} has {len(self.index)} entries; the file is damaged: "
+                "copy or write it again"
             )
         return values
 
@@ -105,7 +107,10 @@ class TableAnnotations:
         self._table = table
         self._where = where
         if table.ndim != 1 or not table.dtype.names:
-            raise InputError(f"{where}: {axis} is neither a group nor a table; the file is damaged")
+            raise InputError(
+                f"{where}: {axis} is neither a group nor a table; the file is damaged: copy or "
+                "write it again"
+            )
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -205,7 +210,7 @@ def _decode(codes: np.ndarray, categories: np.ndarray, where: str) -> np.ndarray
     if codes.max(initial=-1) >= len(categories):
         raise InputError(
             f"{where}: a category has code {codes.max()} of {len(categories)} categories; "
-            "the file is damaged"
+            "the file is damaged: copy or write it again"
         )
     values[known] = categories[codes[known]]
     values[~known] = None

@@ -16,6 +16,7 @@ import numpy as np
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.matrix import READ_VALUES, MatrixSource, MatrixSummary
 from crispyx._kernels.layout import CompressedBlock
+from crispyx._run.budget import size_text
 from crispyx.errors import DiskSpaceError, InputError
 
 CacheMode = Literal["memory", "memmap", "none"]
@@ -189,7 +190,7 @@ def _require_space(folder: Path, source: MatrixSource) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskSpaceError(
-            f"the scratch file of {source.where} needs up to {needed / 1e9:.2f} GB but "
-            f"{str(folder)!r} has {free / 1e9:.2f} GB free; set crispyx.settings.scratch_dir to "
+            f"the scratch file of {source.where} needs up to {size_text(needed)} but "
+            f"{str(folder)!r} has {size_text(free)} free; set crispyx.settings.scratch_dir to "
             "another disk, or give cache_mode='none'"
         )

@@ -52,17 +52,17 @@ class CompressedStorage:
             if part.dtype.kind not in "iu":
                 raise InputError(
                     f"{where}: {name} holds {part.dtype} where whole numbers are needed; "
-                    "the file is damaged"
+                    "the file is damaged: copy or write it again"
                 )
         if data.shape != indices.shape or len(data.shape) != 1:
             raise InputError(
                 f"{where}: data {data.shape} and indices {indices.shape} differ in length; "
-                "the file is damaged"
+                "the file is damaged: copy or write it again"
             )
         if indptr.shape != (n_major + 1,):
             raise InputError(
                 f"{where}: indptr has shape {indptr.shape} but the matrix needs ({n_major + 1},); "
-                "the file is damaged"
+                "the file is damaged: copy or write it again"
             )
         with reporting_damage(f"{where}: indptr"):
             self.indptr = np.ascontiguousarray(indptr[...], dtype=np.int64)
@@ -71,7 +71,7 @@ class CompressedStorage:
             raise InputError(
                 f"{where}: indptr runs from {self.indptr[bad]} to {self.indptr[bad + 1]} at "
                 f"{self._axes[0]} {bad} of {n_major} while {data.shape[0]} values are stored; "
-                "the file is damaged"
+                "the file is damaged: copy or write it again"
             )
 
     @property
@@ -115,7 +115,8 @@ class CompressedStorage:
             vector = start + int(np.searchsorted(ptr, outside, side="right")) - 1
             raise InputError(
                 f"{self.where}: {self._axes[0]} {vector} has a value in {self._axes[1]} "
-                f"{stored[outside]}, but there are {self.n_minor}; the file is damaged"
+                f"{stored[outside]}, but there are {self.n_minor}; the file is damaged: copy "
+                "or write it again"
             )
         return stored.astype(np.int32, copy=False), unordered, duplicate
 

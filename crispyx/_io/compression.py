@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from crispyx._io.disk import writable_file
 from crispyx._io.record import write_record
 
 SLAB_BYTES = 32_000_000
@@ -28,8 +29,7 @@ def write_smaller_file(
     verify: bool,
 ) -> str | None:
     """Write a copy, see :func:`write_smaller`; return the first array that differs, if verified."""
-    # A chunk that waits in HDF5's cache when the disk is full ends the process later on.
-    with h5py.File(path, "w", rdcc_nbytes=0) as target:
+    with writable_file(path, "w") as target:
         write_smaller(source, target, filters=filters, values=values)
         differs = same_values(source, target) if verify else None
         write_record(target, fingerprint)

@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 
-from crispyx._io.disk import reporting_full_disk
+from crispyx._io.disk import reporting_full_disk, writable_file
 from crispyx._io.encode import start_file
 from crispyx._io.record import write_record
 from crispyx._io.source import MatrixSource
@@ -93,7 +93,7 @@ def copy_file(source: Path, output: Path) -> None:
     """Copy a file as it is, or a zarr store into an HDF5 file."""
     with reporting_full_disk(output.parent, str(output)):
         if is_zarr_store(source):
-            with h5py.File(output, "w") as file:
+            with writable_file(output, "w") as file:
                 start_file(file)
                 copy_group(open_store(source), file)
         else:
@@ -105,6 +105,6 @@ def copy_recorded(source: Path, output: Path, fingerprint: Mapping[str, Any]) ->
     copy_file(source, output)
     with (
         reporting_full_disk(output.parent, str(output)),
-        h5py.File(output, "r+") as file,
+        writable_file(output, "r+") as file,
     ):
         write_record(file, fingerprint)

@@ -10,8 +10,11 @@ from __future__ import annotations
 import gzip
 import re
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from crispyx.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,10 +61,19 @@ def csv_bytes(table: pd.DataFrame, separator: str = ",", *, packed: bool = False
 
 
 def read_csv_text(path: Path, separator: str = ",") -> pd.DataFrame:
-    """Read a table whose columns are all text, without the apostrophes of :func:`csv_bytes`."""
+    """Read a table whose columns are all text, without the apostrophes of :func:`csv_bytes`.
+
+    Raises
+    ------
+    InputError
+        Not a table that can be read.
+    """
     import pandas as pd
 
-    table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: not a table that can be read ({error})") from error
     table.columns = table.columns.str.replace(_PROTECTED, r"\1", regex=True)
     return table.apply(lambda column: column.str.replace(_PROTECTED, r"\1", regex=True))
 

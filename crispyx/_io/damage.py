@@ -142,7 +142,7 @@ def require_lengths(node: Any, shape: tuple[int, ...], lengths: tuple[int, ...])
     if tuple(shape[: len(lengths)]) != lengths:
         raise InputError(
             f"{name_of(node)} has shape {tuple(shape)} where {lengths} is needed, one entry for "
-            "each cell or gene; the file is damaged"
+            "each cell or gene; the file is damaged: copy or write it again"
         )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
+
 from crispyx.errors import DiskSpaceError
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
@@ -21,6 +23,15 @@ def is_full_disk(error: Exception) -> bool:
     """
     number = getattr(error, "errno", None)
     return number in FULL or any(f"errno = {code}," in str(error) for code in FULL)
+
+
+def writable_file(path: Path, mode: str) -> h5py.File:
+    """Open an HDF5 file to write, so that a full disk is an error.
+
+    A chunk that waits in HDF5's cache when the disk is full ends the process when the file is
+    closed; none waits here.
+    """
+    return h5py.File(path, mode, rdcc_nbytes=0)
 
 
 @contextmanager

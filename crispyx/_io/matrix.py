@@ -320,9 +320,8 @@ class MatrixSource:
             cell, gene = self._place(block, nonfinite)
             raise InputError(
                 f"{self.where} holds {block.values[nonfinite]} at cell "
-                f"{self.obs.index[cell]!r} (row {cell}), "
-                f"gene {self.var.index[gene]!r} (column {gene}); "
-                "remove or replace such values first"
+                f"{self.obs.index[cell]!r} (row {cell}), column {self.var.index[gene]!r} "
+                f"({gene}); replace such values in the file, or leave that row or column out"
             )
         if summary is None:
             return
@@ -362,10 +361,11 @@ class MatrixSource:
         """
         if summary.offending is not None:
             cell, gene, value = summary.offending
+            elsewhere = self.counts_elsewhere()
             raise InputError(
                 f"{self.where} holds {value:g} at cell {self.obs.index[cell]!r} (row {cell}), "
                 f"column {self.var.index[gene]!r} ({gene}); {what} needs counts: whole numbers >= 0"
-                f"{self.counts_elsewhere()}"
+                f"{elsewhere or '; give the file with the raw counts, or layer= where they are'}"
             )
 
     def counts_elsewhere(self) -> str:

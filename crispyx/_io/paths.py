@@ -9,6 +9,7 @@ from typing import Any
 
 from crispyx._io.store_form import store_form
 from crispyx._io.zarr_stores import is_address, is_store_name, is_zarr_store
+from crispyx._run.budget import size_text
 from crispyx.errors import DiskSpaceError, InputError, InputTypeError, MissingFileError
 
 
@@ -264,6 +265,6 @@ def require_space(folder: Path, needed_bytes: int, what: str, way_out: str) -> N
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise DiskSpaceError(
-            f"{what} needs {needed_bytes / 1e9:.3f} GB but {str(folder)!r} has {free / 1e9:.3f} GB "
+            f"{what} needs {size_text(needed_bytes)} but {str(folder)!r} has {size_text(free)} "
             f"free; free some space or choose a folder on another disk with {way_out}"
         )

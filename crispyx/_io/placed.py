@@ -17,6 +17,7 @@ from typing import Literal
 import h5py
 import numpy as np
 
+from crispyx._io.disk import writable_file
 from crispyx._io.encode import mark, start_file
 from crispyx._kernels.densify import densify
 from crispyx._kernels.layout import CompressedBlock
@@ -141,7 +142,7 @@ class MatrixFile:
     @staticmethod
     def create(path: Path, form: MatrixForm, fill: Callable[[h5py.File], None]) -> None:
         """Write everything but the values of X; ``fill`` writes the other slots."""
-        with h5py.File(path, "w") as file:
+        with writable_file(path, "w") as file:
             start_file(file)
             if form.layout == "dense":
                 mark(create_placed(file, "X", form.shape, form.dtype), "array", "0.2.0")

@@ -41,7 +41,7 @@ class ResultFile:
             if "X" not in file or "z_score" not in file.get("layers", ()):
                 raise InputError(
                     f"{str(path)!r} is not a differential expression result: it has no layer "
-                    "'z_score'"
+                    "'z_score'; give a file that wilcoxon_test, t_test or nb_glm_test wrote"
                 )
             self._elements = {"X": "X"} | {name: f"layers/{name}" for name in file["layers"]}
             index_name = file["var"].attrs["_index"]

@@ -298,7 +298,8 @@ def _require_elements(group: Any, element: str, held: str) -> None:
         layers = list(group["layers"]) if "layers" in group else []
         there = (["X"] if "X" in group else []) + [f"layer {name!r}" for name in layers]
         raise InputError(
-            f"{held} has no {element}; it has {', '.join(there) or 'no matrix at all'}"
+            f"{held} has no {element}; it has {', '.join(there) or 'no matrix at all'}; "
+            f"{'give one of these as layer=' if layers else 'write the counts to X first'}"
         )
 
 
@@ -371,10 +372,10 @@ def sparse_form(node: Any, where: str) -> tuple[Layout, tuple[int, int]]:
         raise InputError(f"{where} is stored as {encoding!r}; CSR, CSC and dense matrices are read")
     for part in ("data", "indices", "indptr"):
         if part not in node:
-            raise InputError(f"{where} lacks {part!r}; the file is damaged")
+            raise InputError(f"{where} lacks {part!r}; the file is damaged: copy or write it again")
     shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
     if np.shape(shape) != (2,) or np.asarray(shape).dtype.kind not in "iu" or min(shape) < 0:
-        raise InputError(f"{where} has shape {shape}; the file is damaged")
+        raise InputError(f"{where} has shape {shape}; the file is damaged: copy or write it again")
     return kind, (int(shape[0]), int(shape[1]))  # type: ignore[return-value]
 
 
@@ -424,7 +425,7 @@ def _check_shape(source: MatrixSource, n_obs: int, n_vars: int) -> None:
     if source.shape != (n_obs, n_vars):
         raise InputError(
             f"{source.where} is {source.shape[0]} x {source.shape[1]} but obs has {n_obs} and var "
-            f"{n_vars} entries; the file is damaged"
+            f"{n_vars} entries; the file is damaged: write or copy it again"
         )
     if 0 in source.shape:
         raise InputError(

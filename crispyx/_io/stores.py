@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from crispyx._io.store_form import StoreForm, store_form
 from crispyx._io.transcribe import copy_element
 from crispyx._io.zarr_stores import MARKS, import_zarr, is_store_name, open_store
 from crispyx._run.lock import writer_lock
+from crispyx._run.quiet import leaving_out
 from crispyx.errors import InputError
 
 METADATA = (*MARKS, ".zattrs", ".zmetadata", ".zarray")
@@ -126,7 +126,7 @@ def _consolidate(store: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Leave out zarr's and anndata's warnings of what a user of crispyx did not choose."""
-    with warnings.catch_warnings():
+    with ExitStack() as stack:
         for what in (".*Zarr V3.*", ".*[Cc]onsolidated.*", ".*zarr v2.*"):
-            warnings.filterwarnings("ignore", message=what)
+            stack.enter_context(leaving_out(Warning, what))
         yield

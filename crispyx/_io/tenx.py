@@ -131,7 +131,7 @@ def open_tenx_file(file: h5py.File, path: Path) -> TenxMatrix:
         barcodes = _plain(as_text(np.asarray(read_array(group["barcodes"]))))
         features = _file_features(group, where)
     if shape.shape != (2,) or shape.dtype.kind not in "iu":
-        raise InputError(f"{where} has shape {shape}; the file is damaged")
+        raise InputError(f"{where} has shape {shape}; the file is damaged: copy or write it again")
     _check_lengths(barcodes, features, (int(shape[0]), int(shape[1])), where)
     storage = CompressedStorage(
         group["data"], group["indices"], group["indptr"], len(barcodes), int(shape[0]), where
@@ -147,7 +147,10 @@ def _file_features(group: h5py.Group, where: str) -> dict[str, np.ndarray]:
     fields = {name: node for name, node in fields.items() if isinstance(node, h5py.Dataset)}
     for name in ("id", "name"):
         if name not in fields or fields[name].ndim != 1:
-            raise InputError(f"{where} has no {name} of its features; the file is damaged")
+            raise InputError(
+                f"{where} has no {name} of its features; the file is damaged: copy or write it "
+                "again"
+            )
     n_features = fields["id"].shape
     return {
         FIELDS.get(name, name): _plain(read_array(values))
@@ -237,7 +240,7 @@ def read_tenx_folder(folder: Path) -> TenxMatrix:
     if matrix.nnz != n_entries:
         raise InputError(
             f"{where} has several entries for one feature of one barcode: {n_entries} entries in "
-            f"{matrix.nnz} places; the file is damaged"
+            f"{matrix.nnz} places; the file is damaged: copy or write it again"
         )
     # What SciPy reads as 64 bits, 10x stores in 32.
     if matrix.dtype == np.int64 and abs(matrix).max() <= np.iinfo(np.int32).max:
@@ -288,7 +291,7 @@ def _header(path: Path) -> tuple[int, tuple[int, int]]:
 
     try:
         n_rows, n_columns, n_entries, form, _, symmetry = scipy.io.mminfo(path)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, OSError, EOFError, OverflowError, zlib.error) as error:
         raise InputError(
             f"{str(path)!r} cannot be read as a Matrix Market file ({error}); copy it again"
         ) from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from crispyx._io.atomic import atomic_path
 from crispyx._io.damage import entries, name_of, reading_structure
-from crispyx._io.disk import reporting_full_disk
+from crispyx._io.disk import reporting_full_disk, writable_file
 from crispyx._io.encode import create_compressed, start_file, write_pointers, write_value
 from crispyx._io.matrix import MatrixSource
 from crispyx._io.stores import publish
@@ -38,7 +38,7 @@ def new_h5ad(output: Path) -> Iterator[h5py.File]:
     with (
         reporting_full_disk(output.parent, str(output)),
         atomic_path(output, publish) as work,
-        h5py.File(work, "w") as file,
+        writable_file(work, "w") as file,
     ):
         start_file(file)
         yield file
@@ -56,7 +56,7 @@ def completed_h5ad(work: Path, output: Path) -> Iterator[h5py.File]:
         The disk is full.
     """
     with reporting_full_disk(output.parent, str(output)):
-        with h5py.File(work, "r+") as file:
+        with writable_file(work, "r+") as file:
             for name in set(file) - {TABLES}:
                 del file[name]
             start_file(file)
@@ -122,6 +122,19 @@ def write_slots(adata: Any, target: h5py.File, leave_out: Iterable[str] = ()) ->
             # Text with missing values has an encoding as a category only.
             adata.strings_to_categoricals(value)
         write_elem(target, slot, value if slot in ("obs", "var", "raw") else dict(value))
+
+
+def write_anndata(adata: Any, path: Path, **filters: Any) -> None:
+    """Write an AnnData in memory as a file of its own.
+
+    As ``adata.write_h5ad``, which a full disk may end together with the process. ``filters`` are
+    those of HDF5, such as ``compression``.
+    """
+    from anndata.io import write_elem
+
+    adata.strings_to_categoricals()
+    with writable_file(path, "w") as file:
+        write_elem(file, "/", adata, dataset_kwargs=filters)
 
 
 def write_compressed(

@@ -83,3 +83,6 @@ def run_units(
         store.save()
         stop.add_note(f"{store.done} of {store.n_units} blocks are kept; resume=True continues")
         raise
+    except Exception:
+        store.remove_unnoted()
+        raise

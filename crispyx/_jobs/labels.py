@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.annotations import as_labels, plain_column
-from crispyx.errors import InputError
+from crispyx.errors import InputError, InputTypeError
 
 CONTROL_NAMES = (
     "ctrl",
@@ -46,7 +46,8 @@ def resolve_control_label(
     labels : iterable of str
         Labels of the cells; repeats and missing values are fine.
     control_label : str or None
-        An explicit label is returned unchanged.
+        An explicit label is returned unchanged. Where cells of several labels are the control, they
+        need one label first, see :func:`crispyx.data.normalise_perturbation_labels`.
     verbose : bool
         Log an inferred label (INFO, logger ``crispyx.data``).
 
@@ -59,8 +60,16 @@ def resolve_control_label(
     ------
     InputError
         No label, or several, read like a control.
+    InputTypeError
+        Several labels were given.
     """
     if control_label is not None:
+        if isinstance(control_label, Iterable) and not isinstance(control_label, str | bytes):
+            given = list(map(str, control_label))
+            raise InputTypeError(
+                f"control_label is the list {_shown(given)}; perturbations are compared with one "
+                f"label. {_one_name(given)}"
+            )
         return str(control_label)
     values = labels if isinstance(labels, np.ndarray) else plain_column(list(labels))
     known = list(dict.fromkeys(label for label in as_labels(values) if label is not None))
@@ -75,9 +84,19 @@ def resolve_control_label(
         return found[0]
     if found:
         raise InputError(
-            f"several labels read like a control: {_shown(found)}; say which with control_label="
+            f"several labels read like a control: {_shown(found)}; say which with control_label=. "
+            f"If all of them are controls: {_one_name(found)}"
         )
     raise InputError(f"no label reads like a control among {_shown(known)}; give control_label=")
+
+
+def _one_name(labels: list[str]) -> str:
+    """Say how several labels become one."""
+    shown = repr(labels) if len(labels) <= SHOWN else "[...]"
+    return (
+        "cx.data.normalise_perturbation_labels(path, column, "
+        f"control_aliases={shown}, canonical_control='control') gives their cells one label"
+    )
 
 
 def _shown(labels: list[str]) -> str:

@@ -93,7 +93,7 @@ def resolve_screen(
     else:
         cells = _labelled_cells(source, perturbation_column)
     where = f"{perturbation_column!r} of {source.path or source.where}"
-    rest = control_label == REST and REST not in cells.names
+    rest = isinstance(control_label, str) and control_label == REST and REST not in cells.names
     control = REST if rest else _control_label(cells.names, control_label, where)
     if not rest and control not in cells.names:
         raise InputError(
@@ -226,5 +226,8 @@ def _asked(
     known = set(present)
     absent = [label for label in groups if label not in known]
     if absent:
-        raise InputError(f"perturbations asks for {_shown(absent)}, which {where} does not hold")
+        raise InputError(
+            f"perturbations asks for {_shown(absent)}, which {where} does not hold; it holds "
+            f"{_shown(present)}"
+        )
     return groups

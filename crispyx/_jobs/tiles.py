@@ -170,6 +170,11 @@ class TileStore:
         self.work_path.unlink(missing_ok=True)
         self._begun_path.unlink(missing_ok=True)
 
+    def remove_unnoted(self) -> None:
+        """Delete the work file where no checkpoint counts on it: nothing could go on with it."""
+        if not self._checkpoint.path.exists():
+            self.remove()
+
     def _open(self, path: Path, places: dict[str, int]) -> None:
         self._file, self._places = os.open(path, os.O_RDWR), places
 

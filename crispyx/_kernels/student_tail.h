@@ -138,8 +138,9 @@ CRISPYX_INLINE double crispyx_scaled_erfc(double x) {
     return sum / (1.0 + 2.0 * x);
 }
 
-/* The tail by the series, for df >= CRISPYX_SERIES_DF and w <= CRISPYX_SERIES_W. */
-CRISPYX_INLINE double crispyx_tail_series(double df, double w) {
+/* exp(T w) times the tail, by the series for df >= CRISPYX_SERIES_DF and w <= CRISPYX_SERIES_W;
+   ``u`` becomes T w. */
+CRISPYX_INLINE double crispyx_scaled_series(double df, double w, double *exponent) {
     double scale = 0.5 * df - 0.25, v = 1.0 / scale, u = scale * w, root = sqrt(u);
     /* whole: (1/2)_k / T^k, part: what its incomplete gamma function adds to erfc, over
        sqrt(u / pi) exp(-u). Two steps for each term of f. */
@@ -155,8 +156,13 @@ CRISPYX_INLINE double crispyx_tail_series(double df, double w) {
         all += crispyx_sinh_root[n] * whole;
         beyond += crispyx_sinh_root[n] * part;
     }
-    return crispyx_exp_minus(u) *
-           (crispyx_scaled_erfc(root) + 0.56418958354775628695 * root * (beyond / all));
+    *exponent = u;
+    return crispyx_scaled_erfc(root) + 0.56418958354775628695 * root * (beyond / all);
+}
+
+CRISPYX_INLINE double crispyx_tail_series(double df, double w) {
+    double u, scaled = crispyx_scaled_series(df, w, &u);
+    return crispyx_exp_minus(u) * scaled;
 }
 
 /* Gamma(a + 1/2) / (Gamma(a) sqrt(pi)): the series at w = 0, from a recurrence for small a. */
@@ -203,6 +209,29 @@ static double crispyx_tail_fraction(double t, double df) {
     if ((a + 1.0) * (1.0 + r) > a + 2.5)
         return front / a * crispyx_beta_fraction(a, 0.5, 1.0 / (1.0 + r));
     return 1.0 - 2.0 * front * crispyx_beta_fraction(0.5, a, r / (1.0 + r));
+}
+
+/* The logarithm of x > 0. */
+static double crispyx_log(double x) {
+    return x >= 1.0 ? crispyx_log_from_one(x - 1.0) : -crispyx_log_from_one(1.0 / x - 1.0);
+}
+
+/* The natural logarithm of the tail, also of one that is too small for a number; NaN for a NaN. */
+static double crispyx_log_tail(double t, double df) {
+    double a = 0.5 * df, ratio = fabs(t) / sqrt(df), r = ratio * ratio, w, u, front;
+    if (!(r >= 0.0 && df > 0.0))
+        return NAN;
+    if (isinf(t))
+        return -INFINITY;
+    w = ratio > 1e100 ? 2.0 * crispyx_log_from_one(ratio) : crispyx_log_from_one(r);
+    if (df >= CRISPYX_SERIES_DF && df <= 1e30 && w > 0.0 && w <= CRISPYX_SERIES_W) {
+        front = crispyx_scaled_series(df, w, &u);
+        return crispyx_log(front) - u;
+    }
+    if (!((a + 1.0) * (1.0 + r) > a + 2.5))
+        return crispyx_log(crispyx_tail_fraction(t, df)); /* far from small */
+    front = (ratio > 1e100 ? 1.0 : ratio / sqrt(1.0 + r)) * crispyx_one_over_beta(a);
+    return crispyx_log(front / a * crispyx_beta_fraction(a, 0.5, 1.0 / (1.0 + r))) - a * w;
 }
 
 /* The tails of n values; those the series is not for come out wrong. */

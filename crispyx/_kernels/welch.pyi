@@ -10,6 +10,7 @@ def welch(
     n1: np.ndarray,
     statistic: np.ndarray,
     pvalue: np.ndarray,
+    degrees_of_freedom: np.ndarray,
     n_threads: int,
 ) -> None: ...
 def student_tails(
@@ -17,6 +18,12 @@ def student_tails(
     degrees_of_freedom: np.ndarray,
     side: int,
     pvalue: np.ndarray,
+    n_threads: int,
+) -> None: ...
+def log_student_tails(
+    statistic: np.ndarray,
+    degrees_of_freedom: np.ndarray,
+    logs: np.ndarray,
     n_threads: int,
 ) -> None: ...
 def log_fold_changes(

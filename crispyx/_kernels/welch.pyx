@@ -9,6 +9,7 @@ ctypedef long long int64
 cdef extern from "student_tail.h" nogil:
     void student_tails_of "crispyx_student_tails"(
         const double* t, const double* df, double* p, int64_t n)
+    double log_tail "crispyx_log_tail"(double t, double df)
 
 cdef enum:
     STRIP = 256  # genes between the two loops, whose degrees of freedom stay in the cache
@@ -23,9 +24,10 @@ def welch(
     const int64[::1] n1,             # IN (n_groups,), cells of the group
     double[:, ::1] statistic,        # OUT (n_groups, n_genes)
     double[:, ::1] pvalue,           # OUT idem
+    float[:, ::1] degrees_of_freedom,  # OUT idem
     int n_threads,
 ):
-    """Fill t and its two-sided p; NaN where neither arm varies or one has fewer than two cells."""
+    """Fill t, its two-sided p and its degrees of freedom; NaN where neither arm varies or one has fewer than two cells."""
     cdef Py_ssize_t k, c, s, first, n_genes = mean1.shape[1]
     cdef Py_ssize_t n_strips = (n_genes + STRIP - 1) // STRIP
     with nogil:
@@ -36,14 +38,15 @@ def welch(
                 welch_strip(
                     &mean0[c, first], &variance0[c, first], <double> n0[c],
                     &mean1[k, first], &variance1[k, first], <double> n1[k],
-                    &statistic[k, first], &pvalue[k, first], min(STRIP, n_genes - first),
+                    &statistic[k, first], &pvalue[k, first], &degrees_of_freedom[k, first],
+                    min(STRIP, n_genes - first),
                 )
 
 
 cdef void welch_strip(
     const double* mean0, const double* variance0, double n0,
     const double* mean1, const double* variance1, double n1,
-    double* statistic, double* pvalue, Py_ssize_t n,
+    double* statistic, double* pvalue, float* degrees_of_freedom, Py_ssize_t n,
 ) noexcept nogil:
     cdef double df[STRIP]
     cdef double q0, q1, total, share0, share1
@@ -56,6 +59,7 @@ cdef void welch_strip(
         share0 = q0 / total
         share1 = q1 / total
         df[g] = 1 / (share0 * share0 / (n0 - 1) + share1 * share1 / (n1 - 1))
+        degrees_of_freedom[g] = <float> df[g]
         statistic[g] = (mean1[g] - mean0[g]) / sqrt(total) if total > 0 else NAN
     student_tails_of(statistic, df, pvalue, n)
 
@@ -78,6 +82,19 @@ def student_tails(
                     pvalue[k, g] = 0.5 * pvalue[k, g]
                     if side * statistic[k, g] < 0:
                         pvalue[k, g] = 1 - pvalue[k, g]
+
+
+def log_student_tails(
+    const double[::1] statistic,           # IN (n,)
+    const double[::1] degrees_of_freedom,  # IN (n,)
+    double[::1] logs,                      # OUT (n,), natural
+    int n_threads,
+):
+    """Fill the logarithms of two-sided tails; NaN without a t."""
+    cdef Py_ssize_t i
+    with nogil:
+        for i in prange(statistic.shape[0], schedule="static", num_threads=n_threads):
+            logs[i] = log_tail(statistic[i], degrees_of_freedom[i])
 
 
 def log_fold_changes(

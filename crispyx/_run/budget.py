@@ -69,6 +69,14 @@ def working_memory(memory_limit_gb: float | None = None) -> int:
     return min(int(limit * GB) - held, available_memory())
 
 
+def size_text(n_bytes: float) -> str:
+    """Return a number of bytes as people read it: 1.234 GB, 56.7 MB, 8.9 kB, 0 bytes."""
+    for unit, size, digits in (("GB", GB, 3), ("MB", 1_000_000, 1), ("kB", 1_000, 1)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.{digits}f} {unit}"
+    return f"{n_bytes:.0f} bytes"
+
+
 def require(needed: int, budget: int, what: str) -> None:
     """Raise when the smallest unit of ``what`` does not fit into the budget (both in bytes)."""
     if needed > budget:
@@ -76,7 +84,7 @@ def require(needed: int, budget: int, what: str) -> None:
         # Rounded up, with 10 MB for what the process holds more of at the next call.
         floor = math.ceil(100 * (needed + held) / GB + 1) / 100
         raise MemoryBudgetError(
-            f"{what} needs at least {needed / GB:.3f} GB beside the {held / GB:.3f} GB this "
-            f"process holds, but the budget leaves {max(budget, 0) / GB:.3f} GB; "
+            f"{what} needs at least {size_text(needed)} of memory beside the {size_text(held)} "
+            f"that this process holds, but the limit leaves {size_text(max(budget, 0))}; "
             f"give memory_limit_gb={floor:.2f} or more"
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from crispyx._kernels.openmp import has_openmp
 from crispyx.errors import InputError
@@ -14,8 +17,9 @@ _forked = False
 
 def _mark_forked() -> None:
     # The OpenMP runtime hangs in a child forked after a parallel region; one thread is safe.
-    global _forked
+    global _forked, _one_blas_thread
     _forked = True
+    _one_blas_thread = _OneBlasThread()  # threads that were within it did not come along
 
 
 if hasattr(os, "register_at_fork"):
@@ -37,14 +41,44 @@ def usable_cores() -> int:
     return cores
 
 
-def one_blas_thread() -> AbstractContextManager[object]:
+class _OneBlasThread:
+    """The limit of the process, and how many calls are within it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_calls = 0
+        self._limit: Any = None
+
+    def enter(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if self._n_calls == 0:
+                self._limit = threadpool_limits(1, user_api="blas")
+            self._n_calls += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._n_calls -= 1
+            if self._n_calls == 0:
+                self._limit.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
     """Return a context in which NumPy's linear algebra runs on one thread.
 
-    The library splits sums by the number of its threads, which would change the last bits.
+    The library splits sums by the number of its threads, which would change the last bits. The
+    limit is one of the whole process: of several calls at once, the last to leave takes it back.
     """
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, user_api="blas")
+    _one_blas_thread.enter()
+    try:
+        yield
+    finally:
+        _one_blas_thread.leave()
 
 
 def resolve_threads(n_jobs: int | None = None) -> int:

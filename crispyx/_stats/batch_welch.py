@@ -24,8 +24,8 @@ def batch_welch_tests(
     alternative: Alternative,
     engine: Engine,
     n_threads: int = 1,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return difference, t and p of every (perturbation, gene) of a block.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return difference, t, p and degrees of freedom of every (perturbation, gene) of a block.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ def batch_welch_tests(
     Returns
     -------
     tuple of numpy.ndarray (n_groups - 1, n_genes) float64
-        NaN where no batch has two cells of both arms; t and p also where no arm varies.
+        NaN where no batch has two cells of both arms; all but the difference also where no arm
+        varies.
     """
     if engine == "reference":
         return _reference(batches, alternative)
@@ -64,7 +65,7 @@ def batch_welch_tests(
         statistic[~(total > 0)] = np.nan
         pvalue = np.empty(statistic.shape)
         kernel.student_tails(statistic, df, SIDES[alternative], pvalue, n_threads)
-        return difference, statistic, pvalue
+        return difference, statistic, pvalue, df
 
 
 def _cells_that_count(arms: list[tuple[Arm, Arm]]) -> tuple[np.ndarray, np.ndarray]:
@@ -77,14 +78,14 @@ def _cells_that_count(arms: list[tuple[Arm, Arm]]) -> tuple[np.ndarray, np.ndarr
 
 def _reference(
     batches: Sequence[GroupedGenes], alternative: Alternative
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     import reference.batch_welch
 
     shape = (batches[0].n_groups - 1, batches[0].n_genes)
-    difference, statistic, pvalue = np.empty((3, *shape))
+    difference, statistic, pvalue, df = np.empty((4, *shape))
     for k, g in np.ndindex(shape):
         arms = [(batch.dense_control(g, k + 1), batch.dense(g, k + 1)) for batch in batches]
         test = reference.batch_welch.welch_in_batches(arms, alternative)
         difference[k, g], statistic[k, g] = test.difference, test.statistic
-        pvalue[k, g] = test.pvalue
-    return difference, statistic, pvalue
+        pvalue[k, g], df[k, g] = test.pvalue, test.degrees_of_freedom
+    return difference, statistic, pvalue, df

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,37 @@ from crispyx.settings import settings
 DATA_ERROR = 1
 UNFITTED = 3
 INTERRUPTED = 130
+# name= or name=value in a message; not inside a call of Python, nor with a list.
+ARGUMENT = re.compile(
+    r"(?<![\w(.\[])(?P<name>[a-z]\w+)=(?P<value>'[\w. -]*'|[\w.]*\w|)(?![\w\[({'])"
+)
 
 
 def to_stderr(text: str) -> None:
     """Write a line where it cannot mix with data."""
     click.echo(text, err=True)
+
+
+def as_options(text: str) -> str:
+    """Write the arguments of Python in a message as the options that the running command has.
+
+    ``control_label=`` becomes ``--control-label``, ``memory_limit_gb=2`` becomes
+    ``--memory-limit-gb 2`` and ``force=True`` becomes ``--force``; what is no option stays.
+    """
+    context = click.get_current_context(silent=True)
+    options = {
+        parameter.name: next((one for one in parameter.opts if one.startswith("--")), "")
+        for parameter in (context.command.params if context is not None else ())
+    }
+
+    def option(match: re.Match[str]) -> str:
+        found = options.get(match["name"])
+        if not found or match["value"] in ("None", "False"):
+            return match[0]
+        value = match["value"].strip("'")
+        return found if value in ("", "True") else f"{found} {value}"
+
+    return ARGUMENT.sub(option, text)
 
 
 @contextmanager
@@ -34,7 +61,7 @@ def plain_errors() -> Iterator[None]:
     except (CrispyxError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             raise
-        to_stderr(f"crispyx: error: {' '.join(str(error).split())}")
+        to_stderr(f"crispyx: error: {as_options(' '.join(str(error).split()))}")
         raise SystemExit(DATA_ERROR) from error
     except KeyboardInterrupt as error:
         to_stderr("crispyx: interrupted; the same command goes on with --resume, where it has one")
@@ -47,7 +74,7 @@ def warnings_as_notes(note: Callable[[str], None]) -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
         if issubclass(category, CrispyxWarning):
-            note(" ".join(str(message).split()))
+            note(as_options(" ".join(str(message).split())))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", CrispyxWarning)

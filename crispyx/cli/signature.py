@@ -42,24 +42,31 @@ OBJECTS = ("executor",)
 SILENT = {"verbose": False, "show_progress": True}
 # For parameters whose docstring only points elsewhere.
 TEXTS = {
-    "batch_column": "obs column of batches; None takes all cells as one.",
+    "batch_column": "Column of obs with the batches (lanes, replicates) to compare within.",
     "checkpoint_interval": "Units of work between two checkpoints.",
     "chunk_size": "Size of a block; speed and memory only.",
     "control_label": "Label of the control cells; inferred unless given.",
     "data_name": "Name of the data set in the output's name.",
     "force": "Compute again, and replace what stands under the output's name.",
-    "gene_name_column": "var column of gene names; the index unless given.",
+    "gene_name_column": "Column of var with the names of genes; the index unless given.",
     "groupby": "The same as --perturbation-column.",
     "layer": "Layer to use instead of X.",
+    "min_mean_ctrl": "Mean below which the control is low, see --min-pct-ctrl.",
+    "min_mean_pert": "Mean below which the perturbed cells are low, see --min-pct-ctrl.",
+    "min_pct_both": "Replaces both shares.",
+    "min_pct_ctrl": "A gene is left out where control and perturbed cells are low: fewer than this "
+    "share of the cells express it, and its mean is below --min-mean-ctrl.",
+    "min_pct_pert": "The same share of the perturbed cells, beside --min-mean-pert.",
     "memory_limit_gb": "Memory of the whole process in GB; half of what is free unless given.",
     "n_jobs": "Threads; all usable cores unless given. No number depends on it.",
     "output_dir": "Folder of the result; the input's unless given.",
     "output_path": "Exact name of the result.",
-    "perturbation_column": "obs column of labels.",
+    "perturbation_column": "Column of obs with the perturbation of each cell.",
     "perturbations": "Perturbations to take; may be repeated. All unless given.",
     "random_state": "Seed.",
     "reference": "The same as --control-label.",
     "resume": "Continue an interrupted run from its checkpoint.",
+    "tie_correct": "Correct the variance for cells with equal values.",
 }
 _PARAMETER_LINE = re.compile(r"^(\w+(?:, *\w+)*)(?: : (.*))?$")
 

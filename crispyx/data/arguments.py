@@ -81,7 +81,7 @@ def require_nonnegative(source: MatrixSource, summary: MatrixSummary, what: str)
     if summary.negative is not None:
         cell, gene, value = summary.negative
         raise InputError(
-            f"{source.where} holds {value:g} at cell {source.obs.index[cell]!r} (row {cell}), gene "
-            f"{source.var.index[gene]!r} (column {gene}); {what} needs counts, which are never "
+            f"{source.where} holds {value:g} at cell {source.obs.index[cell]!r} (row {cell}), "
+            f"column {source.var.index[gene]!r} ({gene}); {what} needs counts, which are never "
             f"below 0: give the file with the raw counts{source.counts_elsewhere()}"
         )

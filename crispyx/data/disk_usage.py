@@ -20,7 +20,7 @@ from crispyx.errors import InputError, InputTypeError
 
 # Bytes of the tables of a result for one pair of perturbation and gene (docs/formats.md).
 PER_PAIR = {
-    "t_test": 40,
+    "t_test": 44,
     "wilcoxon_test": 56,
     "nb_glm_test": 113,  # equal tables are stored once
     "compute_average_log_expression": 16,

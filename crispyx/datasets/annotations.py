@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crispyx._io.writer import write_anndata
 from crispyx.datasets.cell_blocks import Cells
 from crispyx.datasets.registry import NON_TARGETING
 from crispyx.datasets.screen_model import ScreenTables
@@ -112,4 +113,4 @@ def write_truth(
             "simulation": parameters,
         },
     )
-    truth.write_h5ad(path)
+    write_anndata(truth, path)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.disk import reporting_full_disk
+from crispyx._io.writer import write_anndata
 from crispyx.datasets.download import fetch
 from crispyx.datasets.folders import cache_folder
 from crispyx.datasets.registry import NON_TARGETING, DatasetRecord
@@ -45,8 +47,11 @@ def fetch_screen(
     if not expression_path.is_file():
         expression = join_screen(csv_path, guides_path)
         expression.uns["source"] = " and ".join(original.url for original in record.originals)
-        with atomic_path(expression_path) as work:
-            expression.write_h5ad(work, compression="gzip")
+        with (
+            reporting_full_disk(folder, str(expression_path)),
+            atomic_path(expression_path) as work,
+        ):
+            write_anndata(expression, work, compression="gzip")
     return expression_path, guides_path
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.folders import scratch_folder
@@ -18,7 +17,8 @@ from crispyx._jobs.screen import resolve_screen
 from crispyx._run.fingerprint import fingerprint, require_unchanged
 from crispyx._run.lock import writer_lock
 from crispyx.data.arguments import whole
-from crispyx.de.calibration_study import FUNCTIONS, METHODS, Study
+from crispyx.de.calibration_methods import methods_of
+from crispyx.de.calibration_study import Study
 from crispyx.de.calibration_tables import (
     KIND,
     CalibrationResult,
@@ -26,9 +26,6 @@ from crispyx.de.calibration_tables import (
 )
 from crispyx.errors import InputError
 from crispyx.settings import settings
-
-if TYPE_CHECKING:
-    pass
 
 
 def calibration(
@@ -79,9 +76,9 @@ def calibration(
     methods : iterable of str, or mapping
         Any of "t_test", "wilcoxon", "calibrated", "nb_glm" (its documented defaults), "pydeseq2",
         "lrt" and "permutation"; "pydeseq2" needs a gene that all cells of a comparison express. A
-        mapping gives names of its own their arguments, as in
-        ``{"clamped": {"method": "nb_glm", "optimization_method": "irls"}}``. The first two see
-        counts per 10,000, log1p. All with their own filters of genes.
+        mapping gives names of its own one of these as "method", and further arguments that choose
+        a test: ``{"clamped": {"method": "nb_glm", "optimization_method": "irls"}}``. The first two
+        see counts per 10,000, log1p. All with their own filters of genes.
     n_splits : int
         Splits of the control.
     n_groups : int
@@ -94,8 +91,10 @@ def calibration(
         A perturbation is shallower when the median total count of its cells is below 1 minus this
         of the control's, and deeper above the inverse.
     batch_column : str or None
-        obs column of batches: groups get the batches of their perturbations, and the methods that
-        can (t-test, Wilcoxon's, "calibrated", "permutation") compare within batches.
+        obs column of batches: groups get the batches of their perturbations, and every method
+        compares within batches. "nb_glm" and "lrt" take them as a covariate; "pydeseq2" and the
+        clamped iteration cannot and are refused. A method whose arguments have ``"batch_column":
+        None`` is tested without batches.
     guide_column : str or None
         obs column of guides: every control guide is then also compared with the other ones.
     layer : str or None
@@ -125,14 +124,15 @@ def calibration(
     Raises
     ------
     InputError, MissingColumnError, OutputExistsError
-        X holds no counts; an unknown method; too few cells; see the message.
+        X holds no counts; an unknown method, or one that knows no batches; too few cells; see the
+        message.
 
     Notes
     -----
     See ``docs/calibration.md``. Genes of one split share their cells: intervals are those of
     independent tests, and somewhat too narrow where genes are correlated.
     """
-    asked = _methods(methods)
+    asked = methods_of(methods, batch_column)
     numbers = {
         "n_splits": whole("n_splits", n_splits, 1),
         "n_groups": whole("n_groups", n_groups, 1),
@@ -177,37 +177,6 @@ def calibration(
                 write_slot(file, "uns", KIND, tables)
                 write_record(file, identity)
     return load_calibration(output)
-
-
-def _methods(
-    methods: Iterable[str] | Mapping[str, Mapping[str, Any]],
-) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the function and the arguments of each method by its name."""
-    if isinstance(methods, str):
-        methods = (methods,)
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
-    if isinstance(methods, Mapping):
-        for name, given in methods.items():
-            arguments = dict(given)
-            function = str(arguments.pop("method", name))
-            _require(function, tuple(FUNCTIONS))
-            known = inspect.signature(FUNCTIONS[function]).parameters
-            unknown = [key for key in arguments if key not in known]
-            if unknown:
-                raise InputError(f"methods[{name!r}]: {function} has no argument {unknown[0]!r}")
-            found[str(name)] = (function, arguments)
-    else:
-        for name in methods:
-            _require(name, tuple(METHODS))
-            found[name] = (METHODS[name][0], dict(METHODS[name][1]))
-    if not found:
-        raise InputError(f"methods is empty; choose some of {tuple(METHODS)}")
-    return found
-
-
-def _require(name: str, allowed: tuple[str, ...]) -> None:
-    if name not in allowed:
-        raise InputError(f"methods asks for {name!r}; choose some of {allowed}")
 
 
 def _output(

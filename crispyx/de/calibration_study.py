@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from crispyx._io.source import MatrixSource, open_source
 from crispyx._jobs.batches import read_batches
 from crispyx._jobs.screen import Screen
 from crispyx._run.progress import track
+from crispyx._run.quiet import leaving_out
 from crispyx.data.normalize import normalize_total_log1p
+from crispyx.de.calibration_methods import FUNCTIONS
 from crispyx.de.calibration_tables import (
     ALL_GENES,
     BINS,
@@ -27,10 +28,8 @@ from crispyx.de.calibration_tables import (
     quantiles_of,
     shares_of,
 )
-from crispyx.de.nb_glm import nb_glm_test
 from crispyx.de.null_designs import Cells, Design, depth_designs, guide_designs, split_designs
 from crispyx.de.null_files import (
-    BATCH,
     CONTROL,
     count_rows,
     label_column,
@@ -38,30 +37,12 @@ from crispyx.de.null_files import (
     write_control,
     write_thinned,
 )
-from crispyx.de.t_test import t_test
-from crispyx.de.wilcoxon import wilcoxon_test
 from crispyx.errors import CrispyxWarning, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 BYTES_PER_STORED = 12  # of a copy of the control on disk; its logarithms and a thinned copy beside
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "t_test": t_test,
-    "wilcoxon": wilcoxon_test,
-    "nb_glm": nb_glm_test,
-}
-TOTALS = {"size_factor_method": "total"}
-METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "t_test": ("t_test", {}),
-    "wilcoxon": ("wilcoxon", {}),
-    "calibrated": ("nb_glm", {"preset": "calibrated"}),
-    "nb_glm": ("nb_glm", {}),
-    "pydeseq2": ("nb_glm", {"preset": "pydeseq2"}),
-    "lrt": ("nb_glm", {"test": "lrt", **TOTALS}),
-    "permutation": ("nb_glm", {"test": "permutation", "most_sets": 10_000, **TOTALS}),
-}
-WITHIN_BATCHES = ("score", "permutation")
 
 
 @dataclass
@@ -85,7 +66,8 @@ class Study:
         in_control[members[0]] = True
         in_control &= (batches >= 0) & (totals > 0)
         self.depth, cells = self._depths(totals, batches, in_control, members[1:])
-        self.batch = None if batch_column is None else batches[in_control]
+        in_one_batch = len(np.unique(batches[in_control])) == 1
+        self.batch = None if in_one_batch else batches[in_control]
         number, state = self.numbers, self.numbers["random_state"]
         self.designs = list(
             split_designs(
@@ -216,13 +198,11 @@ class Study:
         """Return p (n_groups, n_genes)."""
         function, given = self.methods[name]
         arguments: dict[str, Any] = {"min_cells_pert": 2, **given}
-        within = given.get("test") in WITHIN_BATCHES or given.get("preset") == "calibrated"
-        if self.batch is not None and (within or function != "nb_glm"):
-            arguments["batch_column"] = BATCH
+        if self.batch is None:
+            arguments |= dict.fromkeys(arguments.keys() & {"batch_column", "covariates"})
         result = self.scratch / "result.h5ad"
-        with warnings.catch_warnings():
-            # What a test has to say of the data, it says of the screen itself, not of every split.
-            warnings.simplefilter("ignore", CrispyxWarning)
+        # What a test has to say of the data, it says of the screen itself, not of every split.
+        with leaving_out(CrispyxWarning):
             tested = FUNCTIONS[function](
                 counts if function == "nb_glm" else logs,
                 perturbation_column=label_column(design),

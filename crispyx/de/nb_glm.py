@@ -307,14 +307,14 @@ def nb_glm_test(
     if isinstance(covariates, str):
         beside = (covariates,)
     if beside:
-        _require_what_covariates_need(choices, preset, batch_column)
+        require_what_covariates_need(choices, preset, batch_column)
         if lfc_shrinkage_type != "none":
             raise InputError(
                 "lfc_shrinkage_type='apeglm' goes back to the counts without covariates; leave it "
                 "out and give the result to shrink_lfc(method='stats')"
             )
     if batch_column is not None:
-        _require_a_test_within_batches(choices)
+        require_a_test_within_batches(choices)
     if freeze_control:
         _require_what_freezing_needs(choices, use_control_cache)
     return compare(
@@ -386,11 +386,13 @@ def _require_what_freezing_needs(choices: Choices, use_control_cache: bool) -> N
         )
 
 
-def _require_a_test_within_batches(choices: Choices) -> None:
+def require_a_test_within_batches(choices: Choices) -> None:
+    """Refuse choices that cannot take ``batch_column=``."""
     if choices.test not in WITHIN_BATCHES:
         raise InputError(
-            f"batch_column= needs a test within batches, test='score' or 'permutation' or "
-            f"preset='calibrated'; test is {choices.test!r}, which takes batches among covariates="
+            "batch_column= is for the tests that compare within batches: test='score' or "
+            f"'permutation', or preset='calibrated'. With test={choices.test!r} name the column "
+            "among covariates= instead"
         )
     for name, is_global in (
         ("dispersion_scope", choices.shares_dispersion),
@@ -400,9 +402,10 @@ def _require_a_test_within_batches(choices: Choices) -> None:
             raise InputError(f"batch_column= needs {name}='global'; it is 'per_comparison'")
 
 
-def _require_what_covariates_need(
+def require_what_covariates_need(
     choices: Choices, preset: str | None, batch_column: str | None
 ) -> None:
+    """Refuse choices that cannot take ``covariates=``."""
     if batch_column is not None:
         raise InputError(
             f"covariates= and batch_column= are both given; name {batch_column!r} among the "

@@ -159,8 +159,9 @@ def require_fits(path: Path, old: ResultFile) -> dict[str, Any]:
     if record is None or record["kind"] != "nb_glm" or missing:
         what = f"it lacks the layers {missing}" if missing else "it carries no such record"
         raise InputError(
-            f"{str(path)!r} is not a complete result of nb_glm_test: {what}; shrinkage needs its "
-            "fold changes, standard errors and dispersions"
+            f"{str(path)!r} is not a complete result of nb_glm_test: {what}. Shrinkage needs its "
+            "fold changes, standard errors and dispersions: run cx.nb_glm_test on the counts "
+            "and give its result"
         )
     if record["parameters"].get("lfc_shrinkage_type", "none") != "none":
         raise InputError(

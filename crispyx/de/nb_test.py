@@ -24,6 +24,7 @@ from crispyx._jobs.screen import REST, Screen
 from crispyx._jobs.tiles import Rows, TileStore
 from crispyx._kernels.layout import CompressedBlock, Membership
 from crispyx._run.budget import working_memory
+from crispyx._run.quiet import leaving_out
 from crispyx._run.sampling import Sampler
 from crispyx._stats.dispersion import largest_dispersion
 from crispyx.de.comparison import Comparison, Method
@@ -138,8 +139,7 @@ class NegativeBinomialTest(Method):
         if self.control_genes is not None:
             self._refuse_control_genes_in_vain()
             chosen_genes(self.control_genes, screen.genes, source.where)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CrispyxWarning)  # it warns when they are used
+        with leaving_out(CrispyxWarning):  # it warns when they are used
             self._covariates(source, screen)
 
     def _refuse_control_genes_in_vain(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from crispyx._io.scanpy_format import records
 from crispyx._stats.multiple_testing import adjust_logs
+from crispyx._stats.welch import log_student_tails
 from crispyx.settings import settings
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
         What the p-values are the probability of.
     pvalue_correction_scope : {"perturbation", "screen"}
         Whether each perturbation was corrected on its own.
+    degrees_of_freedom : numpy.ndarray (n_groups, n_genes) float32 or None
+        Those of a t-test; None for other tests, and for files of t-tests that do not hold them.
     """
 
     genes: pd.Index
@@ -110,6 +113,7 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
     result: AnnData | None = None
     alternative: Literal["two-sided", "greater", "less"] = "two-sided"
     pvalue_correction_scope: Literal["perturbation", "screen"] = "perturbation"
+    degrees_of_freedom: np.ndarray | None = None
     _row_of: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -152,14 +156,21 @@ class RankGenesGroupsResult(Mapping[str, DifferentialExpressionResult]):
         """Natural logs of ``pvalues`` (n_groups, n_genes) float64, NaN where untested.
 
         Where p is too small for a number and ``pvalues`` is 0 or has lost digits, the logs of rank
-        tests come from their normal statistic and those of ``nb_glm`` from its file. Those of
-        ``t_test`` are -inf there: its degrees of freedom are not kept.
+        tests come from their normal statistic, those of ``t_test`` from t and its degrees of
+        freedom, and those of ``nb_glm`` from its file.
         """
         with np.errstate(divide="ignore"):
             logs: np.ndarray = np.log(self.pvalues)
+        lost = self.pvalues < np.finfo(np.float64).tiny
         if self.method == "wilcoxon":
-            lost = self.pvalues < np.finfo(np.float64).tiny
             logs[lost] = log_normal_tails(self.statistics[lost], self.alternative)
+        elif self.degrees_of_freedom is not None and lost.any():
+            logs[lost] = log_student_tails(
+                self.statistics[lost],
+                self.degrees_of_freedom[lost],
+                self.alternative,
+                settings.engine,
+            )
         return logs
 
     @property

@@ -62,6 +62,12 @@ class StoredResult(RankGenesGroupsResult):
         """Natural logs of ``pvalues``, see :class:`RankGenesGroupsResult`."""
         return self._file.table("log_pvalue") if "log_pvalue" in self._file else super().log_pvalues
 
+    @property
+    def degrees_of_freedom(self) -> np.ndarray | None:  # type: ignore[override]
+        """Those of a t-test, see :class:`RankGenesGroupsResult`."""
+        name = "degrees_of_freedom"
+        return self._file.table(name) if name in self._file else None
+
     def _row(self, name: str, row: int) -> np.ndarray:
         if name in self.__dict__:
             return super()._row(name, row)

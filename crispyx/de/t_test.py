@@ -37,6 +37,7 @@ class _WelchMethod(BlockTest):
         "X": Column(np.float32, "effect_size"),
         "z_score": Column(np.float64, "z_score"),
         "pvalue": Column(np.float64, "pvalue"),
+        "degrees_of_freedom": Column(np.float32, "degrees_of_freedom"),
         "logfoldchanges": Column(np.float32, "logfoldchanges"),
         "pts": Column(np.float32, "pts"),
         "pts_rest": Column(np.float32, "pts_rest"),
@@ -69,14 +70,21 @@ class _WelchMethod(BlockTest):
         control, perturbed = arms
         difference = perturbed.mean - control.mean
         if batches:
-            difference, statistic, pvalue = batch_welch_tests(
+            difference, statistic, pvalue, df = batch_welch_tests(
                 batches, self.alternative, engine, n_threads
             )
         elif self.alternative != "two-sided":
-            _, statistic, pvalue = batch_welch_tests([block], self.alternative, engine, n_threads)
+            _, statistic, pvalue, df = batch_welch_tests(
+                [block], self.alternative, engine, n_threads
+            )
         else:
-            statistic, pvalue = welch_tests(block, control, perturbed, engine, n_threads)
-        return {"effect_size": difference, "z_score": statistic, "pvalue": pvalue}
+            statistic, pvalue, df = welch_tests(block, control, perturbed, engine, n_threads)
+        return {
+            "effect_size": difference,
+            "z_score": statistic,
+            "pvalue": pvalue,
+            "degrees_of_freedom": df,
+        }
 
     def finish(self, stream: GeneStream, store: TileStore) -> None:
         n_silent = sum(

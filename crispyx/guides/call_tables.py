@@ -138,10 +138,7 @@ def read_call_table(path: Path) -> pd.DataFrame:
         except (pa.ArrowException, ValueError, KeyError) as error:
             raise InputError(f"{path}: not a table that can be read ({error})") from error
     else:
-        try:
-            table = read_csv_text(path, separator)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"{path}: not a table that can be read ({error})") from error
+        table = read_csv_text(path, separator)
     return table
 
 

@@ -66,7 +66,10 @@ def constructs(calls: Any, table: Any, *, control_target: str | None = None) -> 
         The table lacks one of its columns.
     """
     adata = read_calls(calls).whole()
-    library = _library(_rows(table), adata.var_names.to_numpy(), control_target)
+    where = "the table of constructs"
+    if isinstance(table, str | os.PathLike):
+        where = f"the table of constructs {str(table)!r}"
+    library = _library(_rows(table, where), adata.var_names.to_numpy(), control_target, where)
     cells = _cells(adata.layers["assigned"], library)
     result = adata.copy()
     _add_columns(result.obs, cells, library)
@@ -194,7 +197,7 @@ class _Library:
 
 
 def _library(
-    rows: list[tuple[str, str, str]], guides: np.ndarray, control_target: str | None
+    rows: list[tuple[str, str, str]], guides: np.ndarray, control_target: str | None, where: str
 ) -> _Library:
     position = {str(guide): at for at, guide in enumerate(guides)}
     targets: dict[str, str] = {}
@@ -202,14 +205,17 @@ def _library(
     for guide, construct, target in rows:
         if targets.setdefault(construct, target) != target:
             raise InputError(
-                f"the construct {construct!r} has the targets {targets[construct]!r} and "
+                f"{where}: the construct {construct!r} has the targets {targets[construct]!r} and "
                 f"{target!r}; give one (a name for both, such as 'A+B', where it has two)"
             )
         held = members.setdefault(construct, [])
         # Guides that the counts lack keep their place: the vector has them all the same.
         at = position.setdefault(guide, len(position))
         if at in held:
-            raise InputError(f"the guide {guide!r} stands twice in the construct {construct!r}")
+            raise InputError(
+                f"{where}: the guide {guide!r} stands twice in the construct {construct!r}; leave "
+                "one out"
+            )
         held.append(at)
     of_guide: dict[int, list[int]] = {}
     for order, held in enumerate(members.values()):
@@ -219,12 +225,12 @@ def _library(
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise InputError(
-            f"{len(missing)} of {len(guides)} guides are in no construct of the table: "
+            f"{where}: {len(missing)} of {len(guides)} guides are in no construct of the table: "
             f"{', '.join(map(repr, missing[:SHOWN]))}{more}; add a row for each"
         )
     if control_target is not None and control_target not in targets.values():
         raise InputError(
-            f"control_target is {control_target!r}, which no construct of the table has as target"
+            f"{where}: control_target is {control_target!r}, which no construct has as target"
         )
     return _Library(
         list(members),
@@ -235,11 +241,10 @@ def _library(
     )
 
 
-def _rows(table: Any) -> list[tuple[str, str, str]]:
+def _rows(table: Any, where: str) -> list[tuple[str, str, str]]:
     """Return (guide, construct, target) of every row, as text."""
     import pandas as pd
 
-    where = "the table of constructs"
     if isinstance(table, str | os.PathLike):
         table = _read(Path(table).expanduser())
     elif isinstance(table, Mapping):
@@ -280,7 +285,4 @@ def _read(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: constructs are read from .csv and .tsv files (also .gz)")
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
-    try:
-        return read_csv_text(path, separator)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a table that can be read ({error})") from error
+    return read_csv_text(path, separator)

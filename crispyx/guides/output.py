@@ -10,6 +10,7 @@ from crispyx._io.atomic import atomic_path
 from crispyx._io.csv_text import csv_bytes
 from crispyx._io.disk import reporting_full_disk
 from crispyx._io.paths import prepare_output
+from crispyx._io.writer import write_anndata
 from crispyx.errors import InputError, OutputExistsError
 from crispyx.guides.arrow_files import write_arrow
 from crispyx.guides.call_tables import cell_ranger_table, is_table_file, pair_table, separator_of
@@ -80,7 +81,7 @@ def write_calls(
     if is_h5ad:
         adata = found.whole()
         with reporting_full_disk(path.parent, str(path)), atomic_path(path) as work:
-            adata.write_h5ad(work)
+            write_anndata(adata, work)
         return path
     with reporting_full_disk(path.parent, str(path)):
         _write_table(_rows(found, long=long, lists=lists), path)

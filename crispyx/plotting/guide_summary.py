@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crispyx._run.quiet import leaving_out
 from crispyx.errors import CrispyxWarning, InputError, InputTypeError
 from crispyx.guides import moi
 from crispyx.guides.models import HISTOGRAM_MODELS
@@ -204,9 +204,7 @@ def _multiplicity(
     """Return cells by number of guides, what the estimate expects, and how to call it."""
     if not calls.layers["assigned"].sum():
         return np.array([float(calls.n_obs)]), np.zeros(1), ""
-    with warnings.catch_warnings():
-        # Said by the missing marks.
-        warnings.simplefilter("ignore", CrispyxWarning)
+    with leaving_out(CrispyxWarning):  # said by the missing marks
         estimate = moi(calls, capture=capture)
     n_cells = estimate.counts.to_numpy(dtype=np.float64)
     expected = estimate.expected.to_numpy(dtype=np.float64)

@@ -12,6 +12,7 @@ import numpy as np
 
 from crispyx._io.scanpy_format import records
 from crispyx._run.extras import import_scanpy
+from crispyx._run.quiet import leaving_out
 from crispyx.data.arguments import whole
 from crispyx.errors import CrispyxWarning, InputError, InputTypeError, MissingColumnError
 from crispyx.plotting.group_table import require_scores
@@ -162,9 +163,8 @@ def rank_genes_groups(
     for name, columns in zip((NAMES, SCORES), zip(*panels, strict=True), strict=True):
         ranked[name] = records(columns, drawn)
     n_drawn = len(ranked[NAMES])
-    with warnings.catch_warnings():
-        # One gene alone: its score is both ends of the axis.
-        warnings.filterwarnings("ignore", message="Attempting to set identical low and high ylims")
+    # One gene alone: its score is both ends of the axis.
+    with leaving_out(UserWarning, "Attempting to set identical low and high ylims"):
         axes = draw(adata, groups=drawn, n_genes=n_drawn, key=key, show=False, **kwargs)
     for ax in axes:
         ax.set_title(plain_text(ax.get_title("left")))

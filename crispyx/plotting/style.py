@@ -7,6 +7,7 @@ replaces each by its counterpart on a dark page.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ RC: dict[Any, Any] = {
     "legend.fontsize": 9,
 }
 DPI = 160
+# matplotlib's settings are those of the process: while a figure has ours, no other is drawn.
+drawing = threading.RLock()
 # Axes that span less than this factor get ticks between the powers of ten.
 FEW_DECADES = 150
 
@@ -79,7 +82,7 @@ def offscreen(n_panels: int, size: tuple[float, float], n_rows: int = 1) -> np.n
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(RC):
+    with drawing, mpl.rc_context(RC):
         figure = Figure(figsize=size, layout="constrained")
         return np.ravel(figure.subplots(n_rows, n_panels // n_rows))
 
@@ -214,11 +217,12 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     def drawn(*args: Any, **kwargs: Any) -> Any:
         import matplotlib as mpl
 
-        before = {name: mpl.rcParams[name] for name in RC}
-        mpl.rcParams.update(RC)
-        try:
-            return draw(*args, **kwargs)
-        finally:
-            mpl.rcParams.update(before)
+        with drawing:
+            before = {name: mpl.rcParams[name] for name in RC}
+            mpl.rcParams.update(RC)
+            try:
+                return draw(*args, **kwargs)
+            finally:
+                mpl.rcParams.update(before)
 
     return drawn

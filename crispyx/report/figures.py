@@ -6,7 +6,7 @@ import re
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from crispyx.plotting.style import DOWN, INK, LINE, NEUTRAL, RC, UP
+from crispyx.plotting.style import DOWN, INK, LINE, NEUTRAL, RC, UP, drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def inline_svg(figure: Figure, name: str) -> str:
 
     buffer = StringIO()
     # Text stays text, and ids depend on the name only: the same figure gives the same page.
-    with mpl.rc_context({**RC, "svg.fonttype": "none", "svg.hashsalt": name}):
+    with drawing, mpl.rc_context({**RC, "svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

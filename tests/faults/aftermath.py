@@ -63,7 +63,7 @@ class Scene:
         self._assert_complete()
         assert digests(self.stage.inputs) == self.inputs
         expected = {self.output.name, *self.operation.beside}
-        if self.name == "simulate":
+        if self.name.startswith("simulate"):
             expected |= {"guides.h5ad", "truth.h5ad"}
         found = {path.name for path in self.output.parent.iterdir()}
         assert found == expected, f"left over or missing: {found ^ expected}"

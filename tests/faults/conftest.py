@@ -7,9 +7,11 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from faults import operations
 from faults.aftermath import Scene, Scenes, prepared
@@ -17,13 +19,26 @@ from faults.contents import digests, everything_in
 from faults.stage import Stage
 
 TALLY: Counter[str] = Counter()
+Cases = Callable[..., list[Any]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tally", help="write the number of faults tried to this JSON file")
+    parser.addoption(
+        "--cases", type=int, help="most faults of a kind for each operation; without it, all"
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Add what a process of pytest-xdist has tried."""
+    TALLY.update(getattr(node, "workeroutput", {}).get("tally", {}))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = dict(TALLY)
+        return
     target = session.config.getoption("--tally", default=None)
     if target:
         record = {"losses": session.testsfailed, "tried": dict(sorted(TALLY.items()))}
@@ -34,6 +49,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def tally() -> Counter[str]:
     """What was tried, by kind."""
     return TALLY
+
+
+@pytest.fixture(scope="session")
+def cases(request: pytest.FixtureRequest) -> Cases:
+    """Return how to choose among the faults of a kind: all, or as many as asked for, evenly."""
+    most = request.config.getoption("--cases", default=None)
+
+    def choose(faults: Sequence[Any], share: float = 1) -> list[Any]:
+        if most is None or len(faults) <= most * share:
+            return list(faults)
+        places = np.linspace(0, len(faults) - 1, round(most * share)).round().astype(int)
+        return [faults[place] for place in np.unique(places)]
+
+    return choose
 
 
 @pytest.fixture(scope="session")

@@ -233,6 +233,23 @@ def _simulate(inputs: Path, output: Path, resume: bool) -> None:
     )
 
 
+def _simulate_by_genes(inputs: Path, output: Path, resume: bool) -> None:
+    import crispyx as cx
+    from crispyx.datasets import count_files
+
+    count_files._CHUNK = 256
+    cx.datasets.simulate_screen(
+        output.parent,
+        n_cells=200,
+        n_genes=40,
+        n_perturbations=4,
+        layout="csc",
+        compression="gzip",
+        seed=3,
+        overwrite=resume,
+    )
+
+
 def _subsample(inputs: Path, output: Path, resume: bool) -> None:
     import crispyx as cx
 
@@ -320,14 +337,15 @@ OPERATIONS: dict[str, Operation] = {
     "residual effects": Operation(_residual_effects, resumes=False),
     "calibration": Operation(_calibration, resumes=False),
     "simulate": Operation(_simulate, "guides.h5ad", resumes=False),
+    "simulate by genes": Operation(_simulate_by_genes, "guides.h5ad", resumes=False),
 }
 
 
 def output_name(name: str) -> str:
     """Return the name of the output; some are fixed by convention."""
-    return {"pca of a copy": "crispyx_pca.h5ad", "simulate": "expression.h5ad"}.get(
-        name, "out.h5ad"
-    )
+    if name.startswith("simulate"):
+        return "expression.h5ad"
+    return "crispyx_pca.h5ad" if name == "pca of a copy" else "out.h5ad"
 
 
 def run(name: str, inputs: Path, output: Path, resume: bool) -> None:

@@ -40,8 +40,8 @@ def wilcoxon(data: Any, folder: Folder, **options: Any) -> Any:
     return cx.wilcoxon_test(data, perturbation_column=COLUMN, **choices)
 
 
-def t_test(data: Any, folder: Folder) -> Any:
-    return cx.t_test(data, perturbation_column=COLUMN, output_path=output(folder))
+def t_test(data: Any, folder: Folder, **options: Any) -> Any:
+    return cx.t_test(data, perturbation_column=COLUMN, output_path=output(folder), **options)
 
 
 def nb_glm(data: Any, folder: Folder, **options: Any) -> Any:
@@ -177,6 +177,16 @@ REFUSED: dict[str, Row] = {
     "infinity": Row(
         lambda d: screen(d, with_value(COUNTS, np.inf)), OF_ANY, (*AT_VALUE, "inf", "replace")
     ),
+    "NaN in a later block": Row(
+        lambda d: screen(d, with_value(LOGS, np.nan, 60, 12), layout="csc"),
+        (lambda p, d: wilcoxon(p, d, chunk_size=2), t_test),
+        ("screen.h5ad [X]", "'cell60'", "'gene12'", "nan", "replace"),
+    ),
+    "NaN in later cells": Row(
+        lambda d: screen(d, with_value(LOGS, np.nan, 60, 12)),
+        (wilcoxon, lambda p, d: t_test(p, d, cell_chunk_size=5)),
+        ("screen.h5ad [X]", "'cell60'", "'gene12'", "nan", "replace"),
+    ),
     "no counts at all": Row(
         screen, (nb_glm, pseudobulk, aggregate), ("screen.h5ad [X]", "whole numbers >= 0")
     ),
@@ -222,6 +232,16 @@ REFUSED: dict[str, Row] = {
         (wilcoxon,),
         ("out.h5ad", "not a complete crispyx result", "force=True"),
     ),
+    "half-written result": Row(
+        lambda d: _half_of_result(d),
+        (wilcoxon,),
+        ("out.h5ad", "not a complete crispyx result", "force=True"),
+    ),
+    "too little memory": Row(
+        screen,
+        (lambda p, d: wilcoxon(p, d, memory_limit_gb=1e-6),),
+        (*IN_FILE, "needs at least", "memory_limit_gb="),
+    ),
     "fractional guide count": Row(
         lambda d: guides(1.5), (assign,), ("[X]", "1.5", "'3'", "'c'", "whole numbers")
     ),
@@ -241,6 +261,11 @@ REFUSED: dict[str, Row] = {
         lambda d: guides(),
         (lambda a, d: assign(a, d, model="poisson_gauss", min_confidence=-0.1),),
         ("min_confidence", "-0.1", "from 0 to 1"),
+    ),
+    "confidence above 1": Row(
+        lambda d: guides(),
+        (lambda a, d: assign(a, d, model="poisson_gauss", min_confidence=1.01),),
+        ("min_confidence", "1.01", "from 0 to 1"),
     ),
     "NaN confidence": Row(
         lambda d: guides(),
@@ -268,6 +293,23 @@ def _result_of_other(folder: Folder) -> Path:
     return screen(folder)
 
 
+def _half_of_result(folder: Folder) -> Path:
+    path = screen(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wilcoxon(path, folder)
+    output(folder).write_bytes(output(folder).read_bytes()[: output(folder).stat().st_size // 2])
+    return path
+
+
+def _with_other_parameters(folder: Folder) -> Path:
+    path = screen(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wilcoxon(path, folder, tie_correct=False)
+    return path
+
+
 def _bytes_at_output(folder: Folder, content: bytes) -> Path:
     output(folder).write_bytes(content)
     return screen(folder)
@@ -286,7 +328,7 @@ def test_bad_input_is_refused_in_words_that_help(
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises((CrispyxError, KeyError)) as error:
         row.calls[number](data, tmp_path)
-    assert isinstance(error.value, (ValueError, TypeError, OSError, KeyError))
+    assert isinstance(error.value, (ValueError, TypeError, OSError, KeyError, MemoryError))
     for word in row.words:
         assert word in str(error.value)
     # Nothing is written, nothing of the user's is changed.
@@ -315,6 +357,11 @@ TOLD: dict[str, tuple[Callable[[Folder], Any], Sequence[Call], str]] = {
         lambda d: screen(d, COUNTS),
         (t_test,),
         r"screen\.h5ad \[X\] holds counts: .*log1p\(count",
+    ),
+    "result of other parameters": (
+        lambda d: _with_other_parameters(d),
+        (wilcoxon,),
+        r"out\.h5ad' is computed again: .*tie_correct",
     ),
     "a group of one cell": (
         lambda d: screen(d, labels=one_cell_of_myc()),
@@ -349,6 +396,16 @@ def test_doubtful_input_is_computed_and_told(
             call(data, tmp_path)
         output(tmp_path).unlink()
         tally["doubtful inputs told"] += 1
+
+
+def test_counts_are_told_by_the_whole_matrix(tmp_path: Path) -> None:
+    mixed = LOGS.copy()
+    mixed[:-1] = COUNTS[:-1]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        t_test(screen(tmp_path, mixed), tmp_path, cell_chunk_size=5)
+        wilcoxon(screen(tmp_path, mixed), tmp_path, force=True)
+    assert not any("holds counts" in str(one.message) for one in said)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -405,43 +462,6 @@ def test_pointers_beyond_32_bits_are_followed() -> None:
     assert block.values.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert block.ptr.tolist() == [0, 5, 9]
     assert storage.n_stored == first + 9
-
-
-def test_guide_counts_above_32_bits_are_kept() -> None:
-    assert assign(guides(2.0**33), Path()).X.max() == 2**33
-
-
-@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix, np.asarray])
-def test_guide_counts_of_any_layout_are_called_alike(form: Any) -> None:
-    expected = assign(guides(), Path())
-    found = assign(guides(form=form), Path())
-    pd.testing.assert_frame_equal(found.obs, expected.obs)
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "batches", [[1, 2] * 20, ["a", "b"] * 20, pd.Categorical(["x", "y"] * 20), [True, False] * 20]
-)
-def test_batches_of_any_type_are_called_alike(batches: Any) -> None:
-    expected = assign(
-        guides(batch=["p", "q"] * 20), Path(), model="poisson_gauss", batch_key="batch"
-    )
-    found = assign(guides(batch=batches), Path(), model="poisson_gauss", batch_key="batch")
-    assert found.obs["guide_id"].tolist() == expected.obs["guide_id"].tolist()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_guides_that_cannot_be_fitted_have_a_status_and_a_warning() -> None:
-    adata = guides()
-    counts = adata.X.toarray()
-    counts[:, 2:] = 0
-    counts[5, 3] = 3
-    adata.X = sp.csr_matrix(counts)
-    with pytest.warns(CrispyxWarning):
-        scores = cx.gd.score(adata)
-    statuses = scores.fits["status"].tolist()
-    assert statuses[2] == "no_counts"
-    assert statuses[3] == "too_few"
 
 
 def test_no_pickle_and_no_eval_in_the_product() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,12 +24,14 @@ import pytest
 from faults.contents import differences, everything_in
 from faults.operations import OPERATIONS
 from faults.stage import Fault, Stage
-from layouts import COLUMN, log_screen, write_h5ad
+from layouts import COLUMN, count_screen, log_screen, write_h5ad
 
 import crispyx as cx
 from crispyx._run.lock import lock_path, writer_lock
+from crispyx._run.quiet import leaving_out
 from crispyx._run.termination import Terminated, ending_in_order
-from crispyx.errors import OutputBusyError
+from crispyx._run.threads import one_blas_thread
+from crispyx.errors import CrispyxWarning, OutputBusyError
 
 
 @pytest.fixture
@@ -99,15 +105,17 @@ def test_spawned_process_gives_the_same_bits(screen: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["joblib", "dask"])
+@pytest.mark.parametrize("library", ["joblib", "joblib threads", "dask"])
 def test_workers_of_a_library_give_the_same_bits(
     library: str, screen: Path, tmp_path: Path, tally: Counter[str]
 ) -> None:
     expected = p_values(screen, tmp_path / "alone.h5ad")
     jobs = [(screen, tmp_path / f"{k}.h5ad") for k in range(4)]
-    if library == "joblib":
+    if library.startswith("joblib"):
         joblib = pytest.importorskip("joblib")
-        found = joblib.Parallel(n_jobs=2)(joblib.delayed(p_values)(*job) for job in jobs)
+        backend = "threading" if library == "joblib threads" else "loky"
+        parallel = joblib.Parallel(n_jobs=2, backend=backend)
+        found = parallel(joblib.delayed(p_values)(*job) for job in jobs)
     else:
         pytest.importorskip("distributed")
         from dask.distributed import Client, LocalCluster
@@ -124,20 +132,6 @@ def test_workers_of_a_library_give_the_same_bits(
 
 @pytest.mark.filterwarnings("ignore")
 def test_calls_leave_the_process_as_it_was(screen: Path, tmp_path: Path) -> None:
-    import matplotlib as mpl
-
-    def state() -> dict[str, Any]:
-        return {
-            "settings": repr(cx.settings),
-            "warnings": list(warnings.filters),
-            "environment": dict(os.environ),
-            "floating point": np.geterr(),
-            "matplotlib": dict(mpl.rcParams),
-            "signals": {s: signal.getsignal(s) for s in signal.valid_signals() if s not in (9, 19)},
-            "folder": os.getcwd(),
-            "random": np.random.get_state()[1].tolist(),  # noqa: NPY002 - the user's own
-        }
-
     def work(k: int) -> None:
         p_values(screen, tmp_path / f"out{k}.h5ad")
         cx.t_test(screen, perturbation_column=COLUMN, output_path=tmp_path / f"t{k}.h5ad")
@@ -145,9 +139,181 @@ def test_calls_leave_the_process_as_it_was(screen: Path, tmp_path: Path) -> None
         cx.data.convert_to_csc(screen, output_path=tmp_path / f"csc{k}.h5ad", verbose=False)
 
     work(0)  # what is imported once may register something once
-    before = state()
+    before = state_of_process()
     work(1)
-    assert state() == before
+    assert state_of_process() == before
+
+
+def bits_of(path: Path) -> dict[str, bytes]:
+    """Return what an operation wrote, without the names of files that it notes."""
+    return {
+        name: value
+        for name, value in everything_in(path).items()
+        if "fingerprint" not in name and "path" not in name
+    }
+
+
+def all_kinds(screen: Path, counts: Path) -> dict[str, Callable[[Path], Any]]:
+    """Return operations that use kernels, linear algebra, figures and stores, by name."""
+    column = {"perturbation_column": COLUMN}
+
+    def components(output: Path) -> None:
+        shutil.copy(screen, output)
+        cx.pp.pca(output, n_comps=3, show_progress=False)
+
+    def drawn(output: Path) -> None:
+        result = cx.t_test(screen, **column, output_path=output)
+        cx.pl.volcano(data=result, group="MYC", savepath=output.with_suffix(".png"), show=False)
+
+    return {
+        "wilcoxon": lambda output: cx.wilcoxon_test(screen, **column, output_path=output),
+        "nb_glm": lambda output: cx.nb_glm_test(counts, **column, output_path=output),
+        "residual effects": lambda output: cx.tl.residual_effects(
+            screen, **column, output_path=output
+        ),
+        "components": components,
+        "drawn": drawn,
+        "profiles": lambda output: cx.pb.aggregate(counts, groupby=COLUMN, output_path=output),
+    }
+
+
+def state_of_process() -> dict[str, Any]:
+    import matplotlib as mpl
+    from threadpoolctl import threadpool_info
+
+    return {
+        "settings": dict(vars(cx.settings)),
+        "warnings": list(warnings.filters),
+        "environment": dict(os.environ),
+        "floating point": np.geterr(),
+        "matplotlib": dict(mpl.rcParams),
+        "signals": {s: signal.getsignal(s) for s in signal.valid_signals() if s not in (9, 19)},
+        "folder": os.getcwd(),
+        "random": np.random.get_state()[1].tolist(),  # noqa: NPY002 - the user's own
+        "linear algebra": {
+            info["filepath"]: info["num_threads"]
+            for info in threadpool_info()
+            if info["user_api"] == "blas"
+        },
+        "threads": [thread.name for thread in threading.enumerate() if "crispyx" in thread.name],
+    }
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_operations_of_all_kinds_at_once_give_the_same_bits_and_leave_nothing_changed(
+    screen: Path, tmp_path: Path, tally: Counter[str]
+) -> None:
+    counts = write_h5ad(tmp_path / "counts.h5ad", *count_screen())
+    operations = all_kinds(screen, counts)
+    expected = {}
+    for name, operation in operations.items():
+        operation(tmp_path / f"{name}.h5ad")
+        expected[name] = bits_of(tmp_path / f"{name}.h5ad")
+    jobs = [(name, tmp_path / f"{k} {name}.h5ad") for k in range(3) for name in operations]
+    before = state_of_process()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda job: operations[job[0]](job[1]), jobs))
+    assert state_of_process() == before
+    for name, output in jobs:
+        assert differences(bits_of(output), expected[name]) == [], name
+    tally["calls at once"] += len(jobs)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_calls_within_an_event_loop_give_the_same_bits(
+    screen: Path, tmp_path: Path, tally: Counter[str]
+) -> None:
+    """As in a notebook, whose cells run inside a loop, with tasks beside them."""
+    expected = p_values(screen, tmp_path / "alone.h5ad")
+    store = tmp_path / "screen.zarr"
+
+    async def cell() -> list[np.ndarray]:
+        beside = [
+            asyncio.create_task(asyncio.to_thread(p_values, screen, tmp_path / f"{k}.h5ad"))
+            for k in range(3)
+        ]
+        await asyncio.sleep(0)
+        cx.data.convert_to_csr(screen, output_path=store, verbose=False)
+        here = [p_values(screen, tmp_path / "here.h5ad"), p_values(store, tmp_path / "s.h5ad")]
+        return [*here, *await asyncio.gather(*beside)]
+
+    for found in asyncio.run(cell()):
+        np.testing.assert_array_equal(found, expected)
+    tally["calls at once"] += 5
+
+
+FORKED = """
+import os, sys, warnings
+from multiprocessing import get_context
+from pathlib import Path
+warnings.simplefilter("ignore")
+from faults.test_concurrency import all_kinds, bits_of
+
+folder = Path(sys.argv[1])
+operations = all_kinds(folder / "screen.h5ad", folder / "counts.h5ad")
+
+def work(job):
+    name, place = job
+    output = folder / place / f"{name}.h5ad"
+    operations[name](output)
+    return bits_of(output)
+
+def jobs(place):
+    (folder / place).mkdir()
+    return [(name, place) for name in operations]
+
+expected = list(map(work, jobs("here")))  # every library has started its threads
+with get_context("fork").Pool(2) as pool:
+    found = pool.map(work, jobs("there"), chunksize=1)
+sys.exit([name for name, a, b in zip(operations, expected, found) if a != b])
+"""
+
+
+def test_forked_workers_end_and_give_the_same_bits(
+    screen: Path, tmp_path: Path, tally: Counter[str]
+) -> None:
+    write_h5ad(tmp_path / "counts.h5ad", *count_screen())
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stderr.decode().strip() == "[]", done.stderr.decode()
+    tally["calls at once"] += 6
+
+
+def test_limit_of_linear_algebra_is_that_of_the_user_when_the_last_call_has_ended() -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def n_threads() -> set[int]:
+        return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)  # in another order than threads nest
+        assert n_threads() == {1}
+        second.__exit__(None, None, None)
+        assert n_threads() == {2}
+
+
+def test_warnings_left_out_by_one_thread_come_back_whichever_ends_first() -> None:
+    own = ("ignore", None, CrispyxWarning, None, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CrispyxWarning)
+        before = list(warnings.filters)
+        assert before[0] == own
+        first, second = leaving_out(CrispyxWarning), leaving_out(CrispyxWarning)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert list(warnings.filters) != before
+        second.__exit__(None, None, None)
+        assert list(warnings.filters) == before
 
 
 def test_lock_names_its_owner_and_goes_with_the_block(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from layouts import COLUMN, in_memory
@@ -16,6 +19,7 @@ from scipy.stats import mannwhitneyu, ttest_ind
 
 import crispyx as cx
 from crispyx.errors import CrispyxWarning
+from reference.welch import log_student_tail
 
 NO_FILTER = {"min_pct_ctrl": 0, "min_pct_pert": 0, "min_mean_ctrl": 0, "min_mean_pert": 0}
 ONE_PASS = pytest.mark.parametrize("test", [cx.wilcoxon_test, cx.t_test])
@@ -133,6 +137,55 @@ def test_more_groups_than_sixteen_bits_count(tmp_path: Path) -> None:
         assert row.pvalue[1] == 1
 
 
+def test_profiles_of_more_groups_than_sixteen_bits_count(tmp_path: Path) -> None:
+    n_groups = 2**16 + 3
+    x = np.arange(1, 2 * n_groups + 1, dtype=float)[:, None] * [1, 0]
+    adata = screen(x, [f"P{k % n_groups}" for k in range(2 * n_groups)])
+    profiles = cx.pb.aggregate(
+        adata, groupby=COLUMN, min_cells=1, output_path=tmp_path / "sums.h5ad"
+    )
+    sums = profiles.to_memory()
+    assert sums.n_obs == n_groups
+    found = sums[[f"P{k}" for k in range(n_groups)]].X
+    expected = (2 * np.arange(n_groups) + 2 + n_groups)[:, None] * [1, 0]
+    np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+@ONE_PASS
+def test_cells_behind_more_values_than_32_bits_count_are_tested(test: Any, tmp_path: Path) -> None:
+    """The first values, 2.4e9 of them, exist as a claim only: nobody asks for these cells."""
+    rng = np.random.default_rng(6)
+    n_before, n_genes, n_cells = 60_000, 40_000, 80
+    labels = ["other"] * n_before + ["control", "A"] * (n_cells // 2)
+    counted = sp.random(n_cells, n_genes, density=0.01, format="csr", rng=rng, dtype=np.float32)
+    first = n_before * n_genes
+    path = tmp_path / "large.h5ad"
+    cells = [f"c{i}" for i in range(n_before + n_cells)]
+    frame = pd.DataFrame({COLUMN: labels}, index=cells)
+    ad.AnnData(obs=frame, var=pd.DataFrame(index=[f"g{j}" for j in range(n_genes)])).write_h5ad(
+        path
+    )
+    with h5py.File(path, "r+") as file:
+        file.pop("X", None)
+        matrix = file.create_group("X")
+        matrix.attrs["encoding-type"], matrix.attrs["encoding-version"] = "csr_matrix", "0.1.0"
+        matrix.attrs["shape"] = np.array([len(labels), n_genes])
+        for name, values in (("data", counted.data), ("indices", counted.indices)):
+            node = matrix.create_dataset(
+                name, (first + counted.nnz,), values.dtype, chunks=(1 << 15,)
+            )
+            node[first:] = values
+        before = np.arange(n_before, dtype=np.int64) * n_genes
+        matrix["indptr"] = np.concatenate([before, counted.indptr.astype("i8") + first])
+    assert first > 2**31
+    small = in_memory(counted.toarray(), labels[n_before:], sp.csr_matrix)
+    found = run(test, path, tmp_path / "large", perturbations=["A"])
+    expected = run(test, small, tmp_path / "small")
+    assert (expected.pvalues < 0.5).sum() > 100
+    np.testing.assert_array_equal(found.pvalues, expected.pvalues)
+    np.testing.assert_array_equal(found.statistics, expected.statistics)
+
+
 def test_logs_go_on_where_p_is_too_small_for_a_number(tmp_path: Path) -> None:
     n = 3_000
     control = np.random.default_rng(4).gamma(1, 1, (n, 2))
@@ -149,6 +202,36 @@ def test_logs_go_on_where_p_is_too_small_for_a_number(tmp_path: Path) -> None:
     np.testing.assert_allclose(result.log_pvalues[0, 1], np.log(result.pvalues[0, 1]), rtol=1e-12)
     above = run(cx.wilcoxon_test, screen(x, labels), tmp_path / "one", alternative="greater")
     assert above.log_pvalues[0, 0] == log_ndtr(-z[0])
+
+
+@pytest.mark.parametrize("batch", [None, "batch"])
+@pytest.mark.parametrize("alternative", ["two-sided", "greater"])
+def test_logs_of_a_t_test_go_on_where_p_is_too_small_for_a_number(
+    alternative: str, batch: str | None, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(4)
+    labels = np.repeat(["control", "A"], [1_500, 700])
+    x = rng.gamma(1, 1, (2_200, 4))
+    x[1_500:] += [200, 210, 45, 0.2]
+    adata = screen(x, labels.tolist())
+    adata.obs["batch"] = ["a", "b"] * 1_100
+    options = {"alternative": alternative, "batch_column": batch}
+    result = run(cx.t_test, adata, tmp_path, **options)
+    t, df, p, logs = (
+        table[0]
+        for table in (
+            result.statistics, result.degrees_of_freedom, result.pvalues, result.log_pvalues,
+        )
+    )  # fmt: skip
+    assert (p[:3] == 0).all()
+    assert p[3] > 1e-30
+    assert np.isfinite(logs).all()
+    assert logs[1] < logs[0] < logs[2] < -745
+    # Degrees of freedom of seven digits move a log of -4000 by less than 1e-7 of it.
+    exact = [log_student_tail(float(a), float(b), alternative) for a, b in zip(t, df, strict=True)]
+    np.testing.assert_allclose(logs, exact, rtol=1e-7)
+    assert np.isfinite(result.log_pvalues_adj).all()
+    assert result.log_pvalues_adj[0, 1] < result.log_pvalues_adj[0, 0]
 
 
 @pytest.mark.parametrize("scope", ["perturbation", "screen"])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import anndata as ad
@@ -52,7 +53,10 @@ def running(screen: Path, output: Path, sign: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_ctrl_c_stops_within_a_second_and_keeps_a_checkpoint(screen: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_within_a_second_and_keeps_a_checkpoint(
+    screen: Path, tmp_path: Path, tally: Counter[str]
+) -> None:
+    tally["SIGINT"] += 1
     output = tmp_path / "out.h5ad"
     process = running(screen, output, tmp_path / ".out.h5ad.work")
     began = time.monotonic()
@@ -70,7 +74,10 @@ def test_ctrl_c_stops_within_a_second_and_keeps_a_checkpoint(screen: Path, tmp_p
     np.testing.assert_array_equal(resumed.pvalues, whole.pvalues)
 
 
-def test_second_writer_of_an_output_is_refused_by_name(screen: Path, tmp_path: Path) -> None:
+def test_second_writer_of_an_output_is_refused_by_name(
+    screen: Path, tmp_path: Path, tally: Counter[str]
+) -> None:
+    tally["two runs with one output"] += 1
     output = tmp_path / "out.h5ad"
     process = running(screen, output, tmp_path / ".out.h5ad.work")
     os.kill(process.pid, signal.SIGSTOP)
@@ -85,7 +92,10 @@ def test_second_writer_of_an_output_is_refused_by_name(screen: Path, tmp_path: P
     assert not list(tmp_path.glob(".*"))
 
 
-def test_lock_of_a_killed_writer_does_not_bind(screen: Path, tmp_path: Path) -> None:
+def test_lock_of_a_killed_writer_does_not_bind(
+    screen: Path, tmp_path: Path, tally: Counter[str]
+) -> None:
+    tally["two runs with one output"] += 1
     output = tmp_path / "out.h5ad"
     process = running(screen, output, tmp_path / ".out.h5ad.work")
     process.kill()

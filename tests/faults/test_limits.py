@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import operations
@@ -64,9 +65,10 @@ def test_file_that_may_not_grow_loses_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", operations.OPERATIONS)
 def test_file_that_may_not_grow_to_any_size_loses_nothing(
-    name: str, scenes: Scenes, tally: Counter[str]
+    name: str, scenes: Scenes, tally: Counter[str], cases: Any
 ) -> None:
-    limit_sizes(scenes, name, [0.01, *(k / 12 for k in range(1, 12)), 0.99], tally)
+    parts = [0.01, *(k / 12 for k in range(1, 12)), 0.99]
+    limit_sizes(scenes, name, cases(parts, 0.5), tally)
 
 
 @pytest.fixture
@@ -166,9 +168,10 @@ def test_short_memory_loses_nothing(name: str, scenes: Scenes, tally: Counter[st
 @pytest.mark.slow
 @pytest.mark.parametrize("name", operations.OPERATIONS)
 def test_short_memory_of_any_size_loses_nothing(
-    name: str, scenes: Scenes, tally: Counter[str]
+    name: str, scenes: Scenes, tally: Counter[str], cases: Any
 ) -> None:
-    short_memory(scenes, name, [k * MB for k in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)], tally)
+    limits = [k * MB for k in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)]
+    short_memory(scenes, name, cases(limits, 0.5), tally)
 
 
 RESUMABLE = [name for name, operation in operations.OPERATIONS.items() if operation.resumes]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
+from typing import Any
 
 import pytest
 from faults import operations
@@ -78,6 +79,6 @@ def test_run_disturbed_at_a_touch_of_the_disk_loses_nothing(
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", operations.OPERATIONS)
 def test_run_disturbed_at_every_touch_of_the_disk_loses_nothing(
-    name: str, check: str, scenes: Scenes, tally: Counter[str]
+    name: str, check: str, scenes: Scenes, tally: Counter[str], cases: Any
 ) -> None:
-    CHECKS[check](scenes, name, list(range(scenes(name).total)), tally)
+    CHECKS[check](scenes, name, cases(range(scenes(name).total)), tally)

@@ -15,7 +15,8 @@ from layouts import COLUMN, in_memory, write_h5ad
 from crispyx._io.source import open_source
 from crispyx._jobs.labels import CONTROL_NAMES, resolve_control_label
 from crispyx._jobs.screen import Screen, resolve_screen
-from crispyx.errors import CrispyxWarning, InputError, MissingColumnError
+from crispyx.data import normalise_perturbation_labels
+from crispyx.errors import CrispyxWarning, InputError, InputTypeError, MissingColumnError
 
 LABELS = ["KLF1", "control", "GATA1", "KLF1", "control", "MYC"]
 
@@ -122,7 +123,8 @@ def test_checksum_follows_groups_and_names_only(path: Path, tmp_path: Path) -> N
         (
             ["CTRL", "non-targeting", "KLF1"],
             {},
-            "several labels read like a control: 'CTRL', 'non-targeting'; say which",
+            r"several labels read like a control: 'CTRL', 'non-targeting'; say which.*"
+            r"control_aliases=\['CTRL', 'non-targeting'\]",
         ),
         ([None, None], {}, "there are no perturbation labels"),
         (["control", "control"], {}, "holds only the control 'control'"),
@@ -142,6 +144,19 @@ def test_labels_that_cannot_be_compared_are_refused(labels, options, message, tm
         assert repr(COLUMN) in str(error.value)
 
 
+@pytest.mark.parametrize("several", [["NT1", "NT2"], ("NT1", "NT2"), np.array(["NT1", "NT2"])])
+def test_a_list_of_controls_is_refused_with_the_way_to_one_label(several, tmp_path: Path) -> None:
+    path = write_h5ad(tmp_path / "screen.h5ad", np.eye(4), ["NT1", "NT2", "KLF1", "NT1"])
+    with pytest.raises(InputTypeError, match="'NT1', 'NT2'; perturbations are compared with one"):
+        resolved(path, control_label=several)
+    normalise_perturbation_labels(
+        path, COLUMN, control_aliases=["NT1", "NT2"], canonical_control="control"
+    )
+    screen = resolved(path)  # as the message says
+    assert screen.control_label == "control"
+    assert screen.membership.sizes.tolist() == [3, 1]
+
+
 def test_labels_there_are_named_ten_at_most(tmp_path: Path) -> None:
     labels = [f"P{i:02}" for i in range(25)]
     path = write_h5ad(tmp_path / "screen.h5ad", np.eye(25), labels)
@@ -152,7 +167,9 @@ def test_labels_there_are_named_ten_at_most(tmp_path: Path) -> None:
 def test_missing_column_is_refused_with_those_there_are(path: Path) -> None:
     with pytest.raises(MissingColumnError, match=f"has no obs column 'target'; it has: {COLUMN}"):
         resolved(path, perturbation_column="target")
-    with pytest.raises(MissingColumnError, match="has no var column 'symbol'; it has: none"):
+    with pytest.raises(
+        MissingColumnError, match="has no var column 'symbol'; its var has no column"
+    ):
         resolved(path, gene_name_column="symbol")
 
 

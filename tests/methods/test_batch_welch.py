@@ -48,11 +48,13 @@ def test_all_tables_are_the_references_for_the_cells_of_each_batch(
             for b in range(max(batch) + 1)
         ]
         expected = welch_in_batches(arms, alternative)
-        difference, statistic, pvalue = found[:, k, g]
+        difference, statistic, pvalue, df = found[:, k, g]
         # 24 additions of values below 2.3 and a standard error above 0.01; 1e-12 where means meet.
         np.testing.assert_allclose(difference, expected.difference, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(statistic, expected.statistic, rtol=1e-11, atol=1e-11)
         np.testing.assert_allclose(pvalue, expected.pvalue, rtol=1e-9)
+        if not np.isnan(statistic):
+            np.testing.assert_allclose(df, expected.degrees_of_freedom, rtol=1e-10)
 
 
 @given(designs(), st.data(), ALTERNATIVES)
@@ -64,7 +66,7 @@ def test_reference_engine_is_the_reference(design: Design, data, alternative: st
     for k, g in np.ndindex(found[0].shape):
         arms = values[design.control_of(k + 1), g], values[design.cells(k + 1), g]
         test = welch_in_batches([arms, arms], alternative)
-        expected = test.difference, test.statistic, test.pvalue
+        expected = test.difference, test.statistic, test.pvalue, test.degrees_of_freedom
         np.testing.assert_allclose([table[k, g] for table in found], expected, rtol=1e-13)
 
 
@@ -75,9 +77,9 @@ def test_one_batch_is_welchs_test_to_the_last_bit(design: Design, data) -> None:
     block = design.block(values)
     [batch] = in_batches(values, design, [0] * n)
     control, perturbed = comparison_arms(block, "compiled")
-    difference, statistic, pvalue = batch_welch_tests([batch], "two-sided", "compiled")
+    difference, statistic, pvalue, _ = batch_welch_tests([batch], "two-sided", "compiled")
     expected = welch_tests(block, control, perturbed, "compiled")
-    np.testing.assert_array_equal((statistic, pvalue), expected)
+    np.testing.assert_array_equal((statistic, pvalue), expected[:2])
     tested = (control.n_cells >= 2) & (perturbed.n_cells >= 2) & np.ones(statistic.shape, bool)
     np.testing.assert_array_equal(difference[tested], (perturbed.mean - control.mean)[tested])
 
@@ -88,7 +90,7 @@ def test_halves_of_a_two_sided_p_lie_on_the_side_of_the_statistic(alternative: s
     values = rng.poisson(1.0, (60, 9)).astype(float)
     design = Design([[int(k)] for k in rng.integers(0, 4, 60)], 4)
     blocks = in_batches(values, design, rng.integers(0, 3, 60).tolist())
-    _, t, both = batch_welch_tests(blocks, "two-sided", "compiled")
-    _, _, one = batch_welch_tests(blocks, alternative, "compiled")
+    _, t, both, _ = batch_welch_tests(blocks, "two-sided", "compiled")
+    _, _, one, _ = batch_welch_tests(blocks, alternative, "compiled")
     towards = (t > 0) == (alternative == "greater")
     np.testing.assert_allclose(one, np.where(towards, both / 2, 1 - both / 2), rtol=1e-12)

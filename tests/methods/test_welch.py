@@ -15,7 +15,8 @@ from strategies import Design, cases, designs
 from crispyx._kernels import welch as kernel
 from crispyx._stats.moments import comparison_arms
 from crispyx._stats.van_elteren import SIDES
-from crispyx._stats.welch import log_fold_changes, welch_tests
+from crispyx._stats.welch import log_fold_changes, log_student_tails, welch_tests
+from reference.welch import welch_t
 
 EPS = np.finfo(float).eps
 
@@ -25,7 +26,7 @@ def both_engines(values: np.ndarray, design: Design):
     block = design.block(values)
     for engine in ("compiled", "reference"):
         arms = comparison_arms(block, engine)
-        yield arms, *welch_tests(block, *arms, engine), log_fold_changes(*arms, engine)
+        yield arms, *welch_tests(block, *arms, engine)[:2], log_fold_changes(*arms, engine)
 
 
 def partition(label: Iterable[int], n_groups: int) -> Design:
@@ -61,6 +62,26 @@ def test_ordinary_values_agree_to_the_last_digits(design: Design, data) -> None:
     np.testing.assert_allclose(t, exact_t, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(p, exact_p, rtol=3e-11)
     np.testing.assert_allclose(change, exact_change, rtol=1e-12, atol=1e-6)
+
+
+@given(designs(), st.data())
+def test_degrees_of_freedom_are_the_references(design: Design, data) -> None:
+    ordinary = st.sampled_from([0, 0, 0] + [float(np.log1p(x)) for x in range(1, 9)])
+    n_cells = len(design.groups)
+    column = data.draw(st.lists(ordinary, min_size=n_cells, max_size=n_cells))
+    block = design.block(np.array([column], dtype=float).T)
+    found = [
+        welch_tests(block, *comparison_arms(block, engine), engine)[2]
+        for engine in ("compiled", "reference")
+    ]
+    assert {table.dtype for table in found} == {np.dtype("f4")}
+    expected = [
+        welch_t(block.dense_control(0, k), block.dense(0, k)).degrees_of_freedom
+        for k in range(1, block.n_groups)
+    ]
+    # Half a unit in the last place of float32, and the roundings of the variances.
+    np.testing.assert_allclose(found[0][:, 0], expected, rtol=1e-7)
+    np.testing.assert_array_equal(found[1][:, 0], np.float32(expected))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -233,3 +254,69 @@ def test_one_sided_tails_add_up_to_one() -> None:
     np.testing.assert_allclose(greater, special.stdtr(df, -t), rtol=1e-13)
     np.testing.assert_allclose(less, special.stdtr(df, t), rtol=1e-13)
     np.testing.assert_allclose(greater + less, 1, rtol=1e-15)
+
+
+# t, degrees of freedom, and ln p of mpmath 1.4 with 40 digits.
+EXACT_LOGS = [
+    (1e160, 1.5, -552.90255914581587),
+    (3.5e100, 2.88, -666.06918715130515),
+    (1e70, 5, -802.96137913154257),
+    (1e200, 11.3, -5191.6024627636505),
+    (1e21, 15.99, -752.65059772279179),
+    (1e20, 16, -716.27422056854532),
+    (1e12, 61, -1562.3959616762328),
+    (200.0, 93.4, -285.59470557052791),
+    (60.0, 415, -474.11043455281148),
+    (300.0, 415, -1120.394784202668),
+    (38.0, 8100.25, -668.18059480752154),
+    (500.0, 8100.25, -14024.02764664424),
+    (2000.0, 8100.25, -25132.419962862401),
+    (39.0, 1e6, -763.81147524938936),
+    (1500.0, 1e6, -589334.44785575907),
+    (40.0, 1e9, -803.9146540341259),
+    (5.0, 30, -10.667199462146628),
+]
+
+
+def test_logs_of_tails_go_on_below_the_smallest_number() -> None:
+    t, df, exact = np.array(EXACT_LOGS).T
+    for engine in ("compiled", "reference"):
+        found = log_student_tails(t, df, "two-sided", engine)
+        np.testing.assert_allclose(found, exact, rtol=3e-13 if engine == "compiled" else 1e-11)
+
+
+@given(
+    st.floats(0.1, 1e150),
+    st.floats(0, 17).map(np.exp),
+    st.booleans(),
+    st.sampled_from(sorted(SIDES)),
+)
+def test_logs_of_tails_are_the_references(t: float, df: float, falls: bool, side: str) -> None:
+    at = np.array([-t if falls else t]), np.array([df])
+    compiled, exact = (log_student_tails(*at, side, engine) for engine in ("compiled", "reference"))
+    # A p of SciPy has 1e-12 of its value, see above; far out the reference takes differences of
+    # lgamma of up to 1e7, beside logs of 460 and more.
+    np.testing.assert_allclose(compiled, exact, rtol=2e-11, atol=2e-12)
+
+
+@given(st.floats(-1e5, 1e5), st.floats(1, 1e6), st.sampled_from(sorted(SIDES)))
+def test_logs_of_tails_are_logs_of_the_p_values(t: float, df: float, side: str) -> None:
+    p = student(t, df, side)[0]
+    if p[0] > 1e-300:
+        logs = log_student_tails(np.array([t]), np.array([df]), side, "compiled")
+        # A p has 3e-13 of its value, see above; 1 - p / 2 rounds to 1e-16.
+        np.testing.assert_allclose(logs, np.log(p), rtol=1e-12, atol=4e-13)
+
+
+def test_logs_of_tails_fall_with_t_where_the_method_changes() -> None:
+    for df in (2.0, 15.9, 16.0, 93.4, 1e4, 1e7):
+        t = np.geomspace(1, 1e6, 4_000)
+        logs = log_student_tails(t, np.full(len(t), df), "two-sided", "compiled")
+        assert np.all(np.diff(logs) < 0)
+
+
+def test_logs_of_tails_at_the_edges() -> None:
+    t = np.array([0, -0.0, np.inf, -np.inf, np.nan, 1, 1])
+    df = np.array([5, 500, 4, 90, 7, np.nan, 0])
+    found = log_student_tails(t, df, "two-sided", "compiled")
+    np.testing.assert_array_equal(found, [0, 0, -np.inf, -np.inf, np.nan, np.nan, np.nan])

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from reference.welch import log_fold_change, welch_t
+from reference.welch import log_fold_change, log_student_tail, welch_t
 
 arm = st.lists(st.integers(0, 50), min_size=2, max_size=15)
 
@@ -77,6 +77,32 @@ def test_far_tails_agree_with_scipy() -> None:
     assert 0 < ours.pvalue < 1e-200
     # A relative error e of t = 47 moves ln p by about t^2 e = 2000 e.
     assert ours.pvalue == pytest.approx(theirs.pvalue, rel=1e-10, abs=0)
+
+
+@given(st.floats(-300, 300), st.floats(1, 1e5), st.sampled_from(["two-sided", "greater", "less"]))
+@settings(deadline=None)
+def test_logs_of_tails_are_those_of_scipy(t: float, df: float, alternative: str) -> None:
+    low, high = stats.t.logcdf(t, df), stats.t.logsf(t, df)
+    both = math.log(2) + min(low, high)
+    theirs = {"two-sided": both, "greater": high, "less": low}[alternative]
+    assume(theirs > -700)
+    # SciPy takes the log of a p that has some 1e-13 of its value in far tails.
+    assert log_student_tail(t, df, alternative) == pytest.approx(theirs, rel=1e-11, abs=1e-12)
+
+
+def test_two_degrees_of_freedom_have_logs_in_closed_form() -> None:
+    # p = 1 - t / sqrt(2 + t^2) = 2 / (r (r + t)) with r^2 = 2 + t^2; far out it is 1 / t^2.
+    for t in (0.5, 3.0, 1e4):
+        r = math.sqrt(2 + t * t)
+        assert log_student_tail(t, 2) == pytest.approx(math.log(2 / (r * (r + t))), rel=1e-12)
+    assert log_student_tail(1e200, 2) == pytest.approx(-400 * math.log(10), rel=1e-13)
+
+
+def test_logs_of_tails_approach_those_of_the_normal_distribution() -> None:
+    expected = math.log(2) + stats.norm.logsf(60)
+    # t^4 / (4 df) = 3e-6 of p at df 1e12.
+    assert log_student_tail(60, 1e12) == pytest.approx(expected, abs=1e-5)
+    assert expected < -1800
 
 
 @given(arm, arm)

@@ -203,11 +203,69 @@ def test_groups_get_the_batches_and_depths_of_their_perturbations(tmp_path: Path
     assert rows.loc["ranks", "share_05"] > rows.loc["calibrated within", "share_05"]
 
 
+def test_every_method_compares_within_batches_or_is_refused(tmp_path: Path) -> None:
+    screen = make_screen()
+    half = screen.n_vars // 2
+    counts = screen.X.toarray()
+    in_x = (screen.obs["batch"] == "x").to_numpy()
+    counts[np.ix_(in_x, np.arange(half))] *= 3  # half of the genes differ between batches
+    screen.X = sp.csr_matrix(counts)
+    # All perturbed cells are of one batch, the control is of both.
+    screen.obs.loc[screen.obs["perturbation"] != "ctrl", "batch"] = "x"
+    result = cx.tl.calibration(
+        screen,
+        methods={
+            "lrt": {},
+            "nb_glm": {"size_factor_method": "total"},
+            "lrt without": {"method": "lrt", "batch_column": None},
+        },
+        batch_column="batch",
+        output_dir=tmp_path,
+        **{**BOUNDS, "n_splits": 2},
+    )
+    asked = result.parameters["methods"]
+    assert asked["lrt"]["covariates"] == ["batch"]
+    assert "covariates" not in asked["lrt without"]
+    rows = result.of_all_genes()
+    assert rows.loc["lrt without", "low_05"] > 0.2
+    for name in ("lrt", "nb_glm"):
+        assert rows.loc[name, "tests"] > 100
+        assert rows.loc[name, "low_05"] <= 0.05
+    for refused in ("pydeseq2", {"clamped": {"method": "nb_glm", "optimization_method": "irls"}}):
+        with pytest.raises(InputError, match="cannot compare within the batches") as told:
+            cx.tl.calibration(
+                screen,
+                methods=[refused] if isinstance(refused, str) else refused,
+                batch_column="batch",
+                output_dir=tmp_path / "none",
+                **BOUNDS,
+            )
+        assert "'batch_column': None" in str(told.value)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_control_of_one_batch_is_compared_as_without_batches(
+    tmp_path: Path, brief: CalibrationResult
+) -> None:
+    screen = make_screen()
+    screen.obs["batch"] = "x"
+    methods = ["wilcoxon", "calibrated", "lrt"]
+    again = cx.tl.calibration(
+        screen, **{**BRIEF, "methods": methods}, batch_column="batch", output_dir=tmp_path
+    )
+    assert again.of_all_genes().loc["lrt", "tests"] > 0
+    both = again.bins[again.bins["method"] != "lrt"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(both, brief.bins, check_exact=True, check_dtype=False)
+
+
 def test_what_cannot_be_done_is_said_before_any_work(screen: Path, tmp_path: Path) -> None:
     for given, words in (
         ({"methods": ["deseq"]}, "choose some of"),
         ({"methods": {"x": {"method": "wilcoxon", "depth": 3}}}, "no argument 'depth'"),
         ({"methods": []}, "methods is empty"),
+        ({"methods": {"wilcoxon": {"layer": "counts"}}}, "decides for all methods"),
+        ({"methods": {"t_test": {"batch_column": "batch"}}}, "give it beside methods="),
+        ({"methods": {"nb_glm": {"test": "exact"}}}, r"methods\['nb_glm'\]: test is 'exact'"),
         ({"control_label": "rest"}, "names no control cells"),
         ({"max_depth_shift": 1.5}, "max_depth_shift"),
         ({"min_cells_pert": 400}, "min_cells_pert"),

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 import crispyx as cx
 from crispyx.cli import main, operations
 from crispyx.cli.command import COMMANDS
+from crispyx.cli.conduct import as_options
 from crispyx.cli.operation import Operation, command_of, plain
 from crispyx.cli.signature import SILENT, options_of, value_type
 from crispyx.errors import InputError
@@ -297,6 +298,22 @@ def test_faults_end_with_their_exit_code_and_one_line(
     assert words in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.output
+
+
+def test_messages_name_options_of_the_command_in_place_of_arguments(screen: Path) -> None:
+    wrong = ["--perturbation-column", "perturbation", "--control-label", "NT"]
+    told = CliRunner().invoke(main, ["de", "wilcoxon", str(screen), *wrong]).stderr
+    assert "give --control-label" in told
+    assert "control_label=" not in told
+    command = command_of(operations.QC)
+    with click.Context(command):
+        assert as_options("or force=True to replace it") == "or --force to replace it"
+        assert (
+            as_options("give memory_limit_gb=0.5 or more") == "give --memory-limit-gb 0.5 or more"
+        )
+        for other in ("adata.f(force=True)", "force=False", "copy=True", "covariates=['a']", "x=1"):
+            assert as_options(other) == other
+    assert as_options("force=True") == "force=True"  # no command is running
 
 
 def test_an_interrupted_command_says_so(screen: Path, monkeypatch: pytest.MonkeyPatch) -> None:

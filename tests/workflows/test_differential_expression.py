@@ -625,8 +625,11 @@ def test_rest_of_the_screen_is_the_control_asked_for(screen: Path) -> None:
 
 
 COMMON = {"z_score", "pvalue", "pvalue_adj", "logfoldchanges", "pts", "pts_rest"}
-LAYERS = {"wilcoxon": COMMON | {"u_statistic"}, "t_test": COMMON}
-FLOAT32 = {"wilcoxon": {"pts", "pts_rest"}, "t_test": {"X", "logfoldchanges", "pts", "pts_rest"}}
+LAYERS = {"wilcoxon": COMMON | {"u_statistic"}, "t_test": COMMON | {"degrees_of_freedom"}}
+FLOAT32 = {
+    "wilcoxon": {"pts", "pts_rest"},
+    "t_test": {"X", "logfoldchanges", "degrees_of_freedom", "pts", "pts_rest"},
+}
 
 
 @pytest.mark.parametrize("column", [COLUMN, "target_gene"])

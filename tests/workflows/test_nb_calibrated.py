@@ -171,7 +171,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "clash with PyDESeq2": ({"preset": "pydeseq2", "test": "score"}, "the preset's is 'wald'"),
     "test": ({"test": "f"}, "test is 'f'; choose one of"),
-    "batches with Wald": ({"batch_column": "batch"}, "needs a test within batches"),
+    "batches with Wald": (
+        {"batch_column": "batch"},
+        "is for the tests that compare within batches",
+    ),
     "batches of own dispersions": (
         {"batch_column": "batch", "test": "score", "dispersion_scope": "per_comparison"},
         "batch_column= needs dispersion_scope='global'",

@@ -12,7 +12,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from heapq import heapreplace
@@ -114,6 +114,8 @@ def _kinds(
     path: Path, options: argparse.Namespace
 ) -> Iterator[tuple[str, Callable[[], list[Phase]]]]:
     yield "threads", lambda: [_whole(path, options.workers)]
+    with ThreadPoolExecutor(options.workers) as pool:
+        yield "threads, by blocks", lambda: _in_phases(path, pool)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         list(pool.map(_import, range(options.workers)))
         yield "processes", lambda: _in_phases(path, pool)

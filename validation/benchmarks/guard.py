@@ -225,7 +225,7 @@ def verdicts(now: dict[str, float], before: dict[str, float]) -> dict[str, str]:
 def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add ``check`` to the commands."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "check", help="fail when a kernel is more than 25 % slower than its baseline"
+        "check", help="fail when a kernel is more than 25 %% slower than its baseline"
     )
     parser.add_argument("--update", action="store_true", help="make this run the baseline")
     parser.set_defaults(run=check)

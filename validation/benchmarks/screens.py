@@ -13,12 +13,14 @@ from validation.cache import digest, new_folder
 
 if TYPE_CHECKING:
     import anndata
+    import h5py
     import numpy as np
     from scipy import sparse
 
     from crispyx.datasets.dataset import Dataset
 
 FACTS = "screen.json"
+LARGEST = "L"
 # Counts of a lane as sparse as 10x data: one in ten gene counts above 0.
 SPARSE = {"gene_log_mean": -3.0, "dtype": "float32"}
 # One guide in every cell, so that each has a label.
@@ -63,6 +65,17 @@ SIMULATED: Mapping[str, Mapping[str, Any]] = {
         **SPARSE,
         **ONE_GUIDE,
     },
+    "K562": {  # of the size and depth of Replogle et al.'s essential-gene screen
+        "n_cells": 300_000,
+        "n_genes": 8_500,
+        "n_perturbations": 2_000,
+        "n_control_guides": 207,
+        "n_batches": 1,
+        "guide_abundance_log_sd": 0.3,
+        "gene_log_mean": -1.0,
+        "dtype": "float32",
+        **ONE_GUIDE,
+    },
     "L": {
         "n_cells": 1_000_000,
         "n_genes": 8_000,
@@ -75,7 +88,7 @@ SIMULATED: Mapping[str, Mapping[str, Any]] = {
     },
 }
 # Too large to be held in memory: one file, made by crispyx itself.
-LARGEST = "L"
+STREAMED = {"K562": "counts", LARGEST: "log_csr"}
 # One perturbation and its control.
 PAIR = "pair"
 REAL = ("papalexi", "norman", "schraivogel")
@@ -90,7 +103,7 @@ class Screen:
     ----------
     files : mapping of str to str
         ``counts`` (CSR), ``log_csr`` and ``log_csc`` (log1p of counts per 10,000): float32 values,
-        int32 positions, contiguous and uncompressed. The largest screen has ``log_csr`` only, in
+        int32 positions, contiguous and uncompressed. Those of ``STREAMED`` have one only, in
         chunks.
     n_stored : int
         Values above 0.
@@ -145,7 +158,7 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
         found = cx.datasets.simulate_screen(work / "simulated", **SIMULATED[name])
     else:
         found = getattr(cx.datasets, name)()
-    if name == LARGEST:
+    if name in STREAMED:
         return _streamed(name, found, work, folder)
     column, control = found.perturbation_column, found.control_label
     assert column is not None
@@ -176,11 +189,16 @@ def _prepare(name: str, work: Path, folder: Path) -> Screen:
 
 
 def _streamed(name: str, found: Dataset, work: Path, folder: Path) -> Screen:
-    """Write the normalized file alone, without ever holding a matrix."""
+    """Write one file alone, without ever holding a matrix."""
     import crispyx as cx
 
-    path = work / "log_csr.h5ad"
-    cx.pp.normalize_total_log1p(found.expression, path, verbose=False)
+    file = STREAMED[name]
+    path = work / f"{file}.h5ad"
+    if file == "counts":
+        assert found.expression is not None
+        Path(found.expression).rename(path)
+    else:
+        cx.pp.normalize_total_log1p(found.expression, path, verbose=False)
     shutil.rmtree(work / "simulated")
     written = cx.read_backed(path)
     column = found.perturbation_column
@@ -188,7 +206,7 @@ def _streamed(name: str, found: Dataset, work: Path, folder: Path) -> Screen:
     assert found.control_label is not None
     return Screen(
         name=name,
-        files={"log_csr": str(folder / path.name)},
+        files={file: str(folder / path.name)},
         perturbation_column=column,
         control_label=found.control_label,
         n_cells=written.shape[0],
@@ -227,12 +245,26 @@ def write_contiguous(
     frame: anndata.AnnData = anndata.AnnData(obs=obs, var=var)
     frame.write_h5ad(path)
     with h5py.File(path, "r+") as file:
-        if "X" in file:
-            del file["X"]
-        group = file.create_group("X")
-        group.attrs["encoding-type"] = f"{matrix.format}_matrix"
-        group.attrs["encoding-version"] = "0.1.0"
-        group.attrs["shape"] = matrix.shape
-        group["data"] = matrix.data.astype(dtype, copy=False)
-        group["indices"] = matrix.indices.astype("i4", copy=False)
-        group["indptr"] = matrix.indptr
+        group = new_contiguous(file, matrix.format, matrix.shape, matrix.indptr, dtype)
+        group["data"][:] = matrix.data
+        group["indices"][:] = matrix.indices
+
+
+def new_contiguous(
+    file: h5py.File,
+    layout: str,
+    shape: tuple[int, int],
+    indptr: np.ndarray,
+    dtype: np.dtype | str = "f4",
+) -> h5py.Group:
+    """Put a sparse ``X`` in place of any other, its values and positions still to be written."""
+    if "X" in file:
+        del file["X"]
+    group = file.create_group("X")
+    group.attrs["encoding-type"] = f"{layout}_matrix"
+    group.attrs["encoding-version"] = "0.1.0"
+    group.attrs["shape"] = shape
+    group["indptr"] = indptr
+    group.create_dataset("data", (indptr[-1],), dtype)
+    group.create_dataset("indices", (indptr[-1],), "i4")
+    return group

@@ -30,6 +30,7 @@ import crispyx as cx
 from crispyx._stats.apeglm import Searching, prior_scale, prior_variance, shrink_counts
 from crispyx._stats.nb_likelihood import Counts, cell_table
 from crispyx.errors import CrispyxWarning
+from validation.parity.answers.pydeseq2 import ARMS, two_arms
 
 COLUMN, CONTROL = "perturbation", "control"
 EVERY_GENE: dict[str, Any] = {"min_pct_both": 0.0, "min_mean_ctrl": 0.0, "min_mean_pert": 0.0}
@@ -63,47 +64,16 @@ def seconds(work: Callable[[], object], turns: int = 1) -> float:
 
 def pydeseq2_seconds(screen: Any, s: np.ndarray) -> tuple[float, int]:
     """Return the time of PyDESeq2's ``lfc_shrink`` for the first comparison, and its genes."""
-    from pydeseq2.dds import DeseqDataSet
     from pydeseq2.default_inference import DefaultInference
-    from pydeseq2.ds import DeseqStats
 
-    used = np.asarray(screen.obs[COLUMN].isin([CONTROL, "P0"]))
-    part = screen[used]
-    counts = pd.DataFrame(part.X.toarray().astype(int), part.obs_names, part.var_names)
-    counts = counts.loc[:, counts.sum() > 0]
-    metadata = pd.DataFrame(
-        {"arm": pd.Categorical(part.obs[COLUMN], categories=[CONTROL, "P0"])}, index=part.obs_names
-    )
-    one = DefaultInference(n_cpus=1)
+    labels = screen.obs[COLUMN].to_numpy()
+    cells = np.concatenate([np.flatnonzero(labels == name) for name in (CONTROL, "P0")])
+    counts = screen.X[cells].toarray().astype(int)
+    counts = counts[:, counts.any(axis=0)]
+    n_control = int((labels == CONTROL).sum())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dds = DeseqDataSet(
-            counts=counts,
-            metadata=metadata,
-            design="~arm",
-            refit_cooks=False,
-            inference=one,
-            quiet=True,
-        )
-        dds.obs["size_factors"] = s[used]
-        dds.layers["normed_counts"] = counts.to_numpy() / s[used, None]
-        dds.var["_normed_means"] = dds.layers["normed_counts"].mean(axis=0)
-        dds.fit_genewise_dispersions()
-        dds.fit_dispersion_trend()
-        dds.fit_dispersion_prior()
-        dds.fit_MAP_dispersions()
-        dds.fit_LFC()
-        dds.calculate_cooks()
-        stats = DeseqStats(
-            dds,
-            contrast=["arm", "P0", CONTROL],
-            independent_filter=False,
-            cooks_filter=False,
-            inference=one,
-            quiet=True,
-        )
-        stats.summary()
-        took = seconds(lambda: stats.lfc_shrink(coeff="arm[T.P0]"))
+        stats = two_arms(counts, n_control, s[cells], False, DefaultInference(n_cpus=1))[1]
+        took = seconds(lambda: stats.lfc_shrink(coeff=f"arm[T.{ARMS[1]}]"))
     return took, counts.shape[1]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from validation.cache import cache_folder
 from validation.machine import describe_machine
+from validation.parity.processes import run_suites
 from validation.parity.report import html, markdown
-from validation.parity.session import run
 from validation.parity.suites import PEERS
 from validation.parity.tolerances import load_semantics
 
@@ -26,6 +26,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument("peer", choices=(*PEERS, "all"))
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these; all by default")
     parser.add_argument("--data", nargs="+", metavar="NAME", help="only on these; all by default")
+    parser.add_argument("--at-once", type=int, default=2, help="tools at the same time (2)")
     parser.add_argument("--output", type=Path, default=Path("validation_output"))
     parser.add_argument(
         "--docs", action="store_true", help="write validation/reports and docs/parity.md, too"
@@ -39,14 +40,14 @@ def compare(options: argparse.Namespace) -> int:
     cache: Path = cache_folder(options.cache)
     cache.mkdir(parents=True, exist_ok=True)
     peers = PEERS if options.peer == "all" else (options.peer,)
-    session = run(peers, cache, options.methods, options.data)
+    machine, semantics = describe_machine(), load_semantics()
+    session = run_suites(peers, cache, options.methods, options.data, options.at_once)
     command = f"python -m validation run {options.peer}"
     for name in ("methods", "data"):
         if chosen := getattr(options, name):
             command += f" --{name} {' '.join(chosen)}"
     data = "" if os.environ.get("CRISPYX_DATA_DIR") else " (without CRISPYX_DATA_DIR)"
-    machine, semantics = describe_machine(), load_semantics()
-    machine["time"] = f"{session.seconds / 60:.0f} min"
+    machine |= session.facts
     options.output.mkdir(parents=True, exist_ok=True)
     text = markdown.page(session, command + data, machine, semantics)
     page = html.page(session, command + data, machine, semantics)

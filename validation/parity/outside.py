@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from validation.benchmarks.runs import THREAD_VARIABLES
 from validation.cache import digest, new_folder
 from validation.parity import answers
 from validation.peers.catalog import Peer, load_peers
@@ -23,8 +25,10 @@ BOOT = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from validation.parity.answers import main; main(*sys.argv[2:])"
 )
-TIMEOUT = 1500.0
+TIMEOUT = 900.0
 LOG_LINES = 2
+# One thread each: suites run side by side, and an answer must not depend on the number of cores.
+THREADS = dict.fromkeys(THREAD_VARIABLES, "1")
 
 
 class PeerError(Exception):
@@ -45,13 +49,14 @@ class Outside:
         Environments and answers.
     versions : dict of str to str
         Versions of the tools that were asked.
-    seconds : dict of str to float
-        What their answers took, when they were computed.
+    computed, kept : int
+        Answers that were asked for now, and that had been kept.
     """
 
     cache: Path
     versions: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    computed: int = 0
+    kept: int = 0
     _made: dict[str, Environment] = field(default_factory=dict)
 
     def ask(
@@ -79,7 +84,9 @@ class Outside:
         arrays, files = dict(arrays or {}), dict(files or {})
         of_peer = load_peers()[peer]
         folder = self.cache / "answers" / f"{peer}-{question}-{_key(of_peer, locals())}"
-        if not (folder / "facts.json").is_file():
+        if (folder / "facts.json").is_file():
+            self.kept += 1
+        else:
             python = self._python(of_peer)
             with new_folder(folder) as work:
                 np.savez(work / "arrays.npz", **arrays)
@@ -87,9 +94,9 @@ class Outside:
                 (work / "request.json").write_text(json.dumps(request), encoding="utf-8")
                 _run(python, peer, question, work)
                 (work / "arrays.npz").unlink()
+            self.computed += 1
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.versions[peer] = facts["version"]
-        self.seconds[peer] = self.seconds.get(peer, 0.0) + facts["seconds"]
         with np.load(folder / "answer.npz") as found:
             return dict(found)
 
@@ -98,7 +105,7 @@ class Outside:
             self._made[peer.name] = environment(peer, self.cache)
         made = self._made[peer.name]
         if made.python is None:
-            raise PeerError("not installed", made.error.splitlines()[-1])
+            raise PeerError("not installed", made.error.strip().rpartition("\n")[2])
         return made.python
 
 
@@ -111,6 +118,7 @@ def _run(python: Path, peer: str, question: str, work: Path) -> None:
             text=True,
             check=False,
             timeout=TIMEOUT,
+            env=os.environ | THREADS,
         )
     except subprocess.TimeoutExpired:
         raise PeerError("failed", f"{peer} took more than {TIMEOUT:,.0f} s") from None

@@ -113,7 +113,8 @@ def guides(name: str, cache: Path) -> Path:
     """Return a file of the guide counts of the Schraivogel screen, in the published order.
 
     ``guides`` has all; ``guides-12`` has the first twelve, then one column with the sum of the
-    others, so that the guide UMIs of every cell are what they are.
+    others, so that the guide UMIs of every cell are what they are; ``guides-2-cells-4000`` has the
+    first cells of such a file.
     """
     import anndata
     from scipy import sparse
@@ -123,6 +124,7 @@ def guides(name: str, cache: Path) -> Path:
     path = cache / "parity" / name / "guides.h5ad"
     if not path.is_file():
         counts = anndata.read_h5ad(cx.datasets.schraivogel().guides)
+        counts = counts[: _parts(name).get("cells")].copy()
         first = n_guides(name)
         if first < counts.n_vars:
             rest = sparse.csr_matrix(counts.X[:, first:].sum(axis=1))
@@ -137,7 +139,13 @@ def guides(name: str, cache: Path) -> Path:
 
 def n_guides(name: str) -> int:
     """Return how many guides of a file are compared; the sum of the others is not one."""
-    return int(name.partition("-")[2] or ALL_GUIDES)
+    return _parts(name).get("guides", ALL_GUIDES)
+
+
+def _parts(name: str) -> dict[str, int]:
+    """Return numbers by word: 2 guides and 4,000 cells of ``guides-2-cells-4000``."""
+    words = name.split("-")
+    return {word: int(n) for word, n in zip(words[::2], words[1::2], strict=False)}
 
 
 def _prepare(name: str, work: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.writer import write_anndata
 from crispyx.cli.demo.analysis import (
     ALPHA,
     COMPARED,
@@ -133,7 +134,7 @@ def _analyze(screen: ChosenScreen, folder: OutputFolder, step: _Steps) -> Analys
     with step(f"Calling guides: a mixture fitted to every guide ({MODEL})"):
         calls = assign(screen.dataset.guides, MODEL)
         with atomic_path(folder.path("data/guide_calls.h5ad")) as work:
-            calls.write_h5ad(work)
+            write_anndata(calls, work)
         scores, comparison = _judge(screen)
     with step("Joining the calls with expression"):
         joined = add_to(

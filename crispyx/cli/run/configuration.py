@@ -115,10 +115,11 @@ def read_configuration(path: Path) -> Configuration:
     """
     if not path.is_file():
         raise MissingFileError(f"{str(path)!r} does not exist; `crispyx run --example` prints one")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    # ValueError: no UTF-8, or no TOML; tomllib calls itself for every bracket.
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not valid TOML: {error}") from error
     return _Checker(path, text).configuration(content)
 
@@ -150,7 +151,7 @@ class _Checker:
         if "expression" not in screen:
             raise self._error("screen", None, '[screen] needs expression = "file.h5ad"')
         method = content.get("de", {}).get("method", "wilcoxon")
-        if method not in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
             raise self._error(
                 "de", "method", f"[de] method = {method!r}; choose one of {', '.join(METHODS)}"
             )
@@ -258,8 +259,12 @@ class _Checker:
     def _input(self, screen: Mapping[str, Any], key: str) -> Path | None:
         if key not in screen:
             return None
-        path: Path = self._path.parent / Path(screen[key]).expanduser()
-        if not path.exists():
+        try:
+            path: Path = self._path.parent / Path(screen[key]).expanduser()
+            exists = path.exists()
+        except (ValueError, OSError, RuntimeError):  # a zero byte, too long, nobody's home
+            exists = False
+        if not exists:
             raise MissingFileError(
                 f"{self._where('screen', key)}: [screen] {key} = {screen[key]!r} does not exist; "
                 f"paths start from {str(self._path.parent.resolve())!r}"

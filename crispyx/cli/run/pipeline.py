@@ -227,11 +227,12 @@ def column_of(configuration: Configuration) -> str:
 
 def _call_guides(step: Step) -> None:
     from crispyx._io.atomic import atomic_path
+    from crispyx._io.writer import write_anndata
     from crispyx.guides import assign
 
     calls = assign(step.source, **step.parameters)
     with atomic_path(step.output) as work:
-        calls.write_h5ad(work)
+        write_anndata(calls, work)
 
 
 def _joined(configuration: Configuration, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -256,13 +257,12 @@ def _named(configuration: Configuration, name: str) -> list[Path]:
 
 
 def _read_targets(path: Path) -> dict[str, str]:
-    import pandas as pd
-
+    from crispyx._io.csv_text import read_csv_text
     from crispyx.errors import InputError, MissingFileError
 
     if not path.is_file():
         raise MissingFileError(f"[join] targets: {str(path)!r} does not exist")
-    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str)
+    table = read_csv_text(path, "\t" if path.suffix == ".tsv" else ",")
     if not {"guide", "target"} <= set(table):
         raise InputError(
             f"[join] targets: {str(path)!r} has the columns {', '.join(map(str, table))}; it needs "

@@ -22,22 +22,23 @@ OF_GENES = (
 )
 
 
-def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> Arrays:
-    """Fit counts (n_cells, n_genes), control first, at given size factors or its own."""
+def two_arms(
+    counts: np.ndarray,
+    n_control: int,
+    size_factors: np.ndarray | None,
+    refit_cooks: bool,
+    inference: Any,
+) -> tuple[Any, Any]:
+    """Fit counts (n_cells, n_genes), control first, at given size factors or its own, and test.
+
+    Returns
+    -------
+    Its data set and its statistics.
+    """
     import pandas as pd
     from pydeseq2.dds import DeseqDataSet
-    from pydeseq2.default_inference import DefaultInference
     from pydeseq2.ds import DeseqStats
 
-    class Keeping(DefaultInference):
-        """Keeps the modes, of which only one coefficient comes out otherwise."""
-
-        def lfc_shrink_nbinom_glm(self, *args: Any, **given: Any) -> Any:
-            self.scale = given["prior_scale"]
-            self.modes = super().lfc_shrink_nbinom_glm(*args, **given)
-            return self.modes
-
-    counts, given = arrays["counts"], arrays.get("size_factors")
     cells = [f"c{i}" for i in range(len(counts))]
     genes = [f"g{j}" for j in range(counts.shape[1])]
     labels = [ARMS[0]] * n_control + [ARMS[1]] * (len(counts) - n_control)
@@ -48,13 +49,14 @@ def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> 
         metadata=metadata,
         design="~arm",
         refit_cooks=refit_cooks,
+        inference=inference,
         quiet=True,
     )
-    if given is None:
+    if size_factors is None:
         dds.fit_size_factors()
     else:
-        dds.obs["size_factors"] = given
-        dds.layers["normed_counts"] = counts / given[:, None]
+        dds.obs["size_factors"] = size_factors
+        dds.layers["normed_counts"] = counts / size_factors[:, None]
         dds.var["_normed_means"] = dds.layers["normed_counts"].mean(axis=0)
     dds.fit_genewise_dispersions()
     dds.fit_dispersion_trend()
@@ -64,7 +66,6 @@ def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> 
     dds.calculate_cooks()
     if refit_cooks:
         dds.refit()
-    inference = Keeping()
     stats = DeseqStats(
         dds,
         contrast=["arm", ARMS[1], ARMS[0]],
@@ -74,6 +75,24 @@ def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> 
         quiet=True,
     )
     stats.summary()
+    return dds, stats
+
+
+def fitted(arrays: Arrays, files: Arrays, n_control: int, refit_cooks: bool) -> Arrays:
+    """Fit counts (n_cells, n_genes), control first, at given size factors or its own."""
+    from pydeseq2.default_inference import DefaultInference
+
+    class Keeping(DefaultInference):
+        """Keeps the modes, of which only one coefficient comes out otherwise."""
+
+        def lfc_shrink_nbinom_glm(self, *args: Any, **given: Any) -> Any:
+            self.scale = given["prior_scale"]
+            self.modes = super().lfc_shrink_nbinom_glm(*args, **given)
+            return self.modes
+
+    inference = Keeping(n_cpus=1)
+    counts, given = arrays["counts"], arrays.get("size_factors")
+    dds, stats = two_arms(counts, n_control, given, refit_cooks, inference)
     found = {name: np.asarray(dds.var[name], dtype=float) for name in OF_GENES}
     found |= {name: stats.results_df[name].to_numpy(dtype=float) for name in stats.results_df}
     found["size_factors"] = np.asarray(dds.obs["size_factors"], dtype=float)
@@ -97,7 +116,7 @@ def of_design(arrays: Arrays, files: Arrays) -> Arrays:
     """
     from pydeseq2.default_inference import DefaultInference
 
-    inference = DefaultInference()
+    inference = DefaultInference(n_cpus=1)
     counts, design = arrays["counts"], arrays["design"]
     s, alpha = arrays["size_factors"], arrays["dispersions"]
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""scanpy: tests, quality control, normalization, components, neighbors, totals."""
+"""scanpy: tests, quality control, normalization, components, neighbors, variable genes, totals."""
 
 from __future__ import annotations
 
@@ -98,6 +98,23 @@ def neighbors(arrays: Arrays, files: Arrays, n_neighbors: int) -> Arrays:
         found |= {f"{name} data": graph.data, f"{name} indices": graph.indices}
         found[f"{name} indptr"] = graph.indptr
     return found
+
+
+def variable(arrays: Arrays, files: Arrays, flavor: str, n_top_genes: int) -> Arrays:
+    """Rank genes by how much they vary for their mean."""
+    import scanpy as sc
+
+    screen = sc.read_h5ad(files["screen"])
+    screen.X = screen.X.astype(float)
+    found = sc.pp.highly_variable_genes(
+        screen, flavor=flavor, n_top_genes=n_top_genes, inplace=False
+    )
+    names = (
+        ("variances", "variances_norm")
+        if flavor == "seurat_v3"
+        else ("dispersions", "dispersions_norm")
+    )
+    return {name: found[name].to_numpy() for name in ("highly_variable", "means", *names)}
 
 
 def totals(arrays: Arrays, files: Arrays, by: list[str], log1p: bool) -> Arrays:

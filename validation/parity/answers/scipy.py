@@ -1,4 +1,4 @@
-"""SciPy and statsmodels: tests of dense matrices, cells x genes."""
+"""SciPy and statsmodels: tests and models of dense matrices, cells x genes."""
 
 from __future__ import annotations
 
@@ -121,3 +121,53 @@ def batch_welch(arrays: Arrays, files: Arrays) -> Arrays:
         found["difference"].append(difference)
         found["t"].append(t)
     return {name: np.array(rows) for name, rows in found.items()}
+
+
+def least_squares(arrays: Arrays, files: Arrays) -> Arrays:
+    """Regress every gene on all groups and all batches but the first."""
+    import statsmodels.api as sm
+
+    x, code, batch = arrays["x"], arrays["code"], arrays["batch"]
+    groups = [code == k for k in range(1, code.max() + 1)]
+    batches = [batch == b for b in range(1, batch.max() + 1)]
+    design = np.column_stack([np.ones(len(code)), *groups, *batches]).astype(float)
+    fits = [sm.OLS(y, design).fit() for y in x.T]
+    chosen = slice(1, 1 + len(groups))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "effect": np.array([fit.params[chosen] for fit in fits]).T,
+            "t": np.array([fit.tvalues[chosen] for fit in fits]).T,
+        }
+
+
+def likelihood_ratios(arrays: Arrays, files: Arrays) -> Arrays:
+    """Fit the arms of every gene apart and together, at its dispersion."""
+    import statsmodels.api as sm
+
+    arm, offset = arrays["arm"], np.log(arrays["size_factors"])
+    together = np.ones((len(arm), 1))
+    apart = np.column_stack([together, arm])
+    roots = []
+    for y, alpha in zip(arrays["counts"].T, arrays["alpha"], strict=True):
+        family = sm.families.NegativeBinomial(alpha=alpha)
+        full, null = (
+            sm.GLM(y, design, family=family, offset=offset).fit(maxiter=1000, tol=1e-10)
+            for design in (apart, together)
+        )
+        ratio = max(2 * (full.llf - null.llf), 0.0)
+        roots.append(np.copysign(np.sqrt(ratio), full.params[1]))
+    return {"root": np.array(roots)}
+
+
+def energies(arrays: Arrays, files: Arrays) -> Arrays:
+    """Compare every group (codes 1, 2, ...) with cells of code 0, by all distances."""
+    from scipy.spatial.distance import cdist
+
+    x, code = arrays["embedding"].astype(float), arrays["code"]
+    control = x[code == 0]
+    within = cdist(control, control).mean()
+    found = []
+    for k in range(1, code.max() + 1):
+        own = x[code == k]
+        found.append(2 * cdist(own, control).mean() - cdist(own, own).mean() - within)
+    return {"energy": np.array(found)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from validation.benchmarks.tables import markdown_table
 from validation.parity.check import Row
 from validation.parity.report.tables import HEADER, cells, explanations, reasons, verdict
 from validation.parity.session import Session
 
+METHODS = Path(__file__).parents[3] / "docs" / "methods"
 INTRODUCTION = """\
 Every method beside an outside tool, on real and simulated screens. *reference* is the definition in
 `reference/`, *compiled* the kernels; both run through the same public functions. A difference is
@@ -21,7 +23,8 @@ MUTANTS = """\
 
 `make mutants` builds the package with one error at a time, such as a tie term that is one too
 large or a dispersion times 1.001, in a copy of the source tree. Each has to fail the property tests
-of its method, and a row of this comparison that names the method."""
+of its method, and a row of this comparison that names the method:
+[validation/reports/mutants.md](../validation/reports/mutants.md)."""
 
 
 def page(session: Session, command: str, machine: Mapping[str, str], semantics: dict) -> str:
@@ -45,7 +48,8 @@ def page(session: Session, command: str, machine: Mapping[str, str], semantics: 
         table = [[key, f"{n:,}", semantics[key]] for key, n in found.items()]
         parts.append(markdown_table(("name", "numbers", "explanation"), table))
     parts.append("## Why this much may differ")
-    parts.append(markdown_table(("quantities", "reason"), map(list, reasons(rows))))
+    why = (_escaped(list(pair)) for pair in reasons(rows))
+    parts.append(markdown_table(("quantities", "reason"), why))
     return "\n\n".join(parts) + "\n"
 
 
@@ -59,7 +63,9 @@ def overview(session: Session, command: str, machine: Mapping[str, str], semanti
     for (method, peer), rows in sorted(lines.items()):
         data = ", ".join(dict.fromkeys(row.data for row in rows))
         allowed = max((_allowed(row) for row in rows), key=lambda pair: pair[0])[1]
-        name = f"[{method}](methods/{method}.md)" if method != "nb_glm" else method
+        name = (
+            f"[{method}](methods/{method}.md)" if (METHODS / f"{method}.md").is_file() else method
+        )
         n = sum(row.n for row in rows)
         table.append([name, peer, data, f"{n:,}", allowed, verdict(rows)])
     found = [[key, f"{n:,}", semantics[key]] for key, n in explanations(session.rows).items()]

@@ -33,7 +33,8 @@ def picture(row: Row) -> str:
     check, tolerance = row.check, row.tolerance
     assert check is not None
     assert tolerance is not None
-    figure, axes = plt.subplots(1, 3, figsize=(10, 2.7), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(10, 2.7))
+    figure.subplots_adjust(left=0.06, right=0.99, bottom=0.2, top=0.97, wspace=0.25)
     outside = np.asarray(check.outside, dtype=float).ravel()
     sides = {"compiled": check.compiled}
     if check.reference is not None:

@@ -11,6 +11,8 @@ from validation.parity.check import Check
 from validation.parity.outside import Outside
 
 PEERS = ("scipy", "scanpy", "illico", "crispat", "kaichi", "pydeseq2")
+# So that none is left to run alone at the end.
+SLOWEST_FIRST = ("crispat", "pydeseq2", "kaichi", "scanpy", "scipy", "illico")
 
 
 class Bench(NamedTuple):

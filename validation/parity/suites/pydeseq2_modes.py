@@ -17,11 +17,13 @@ from validation.parity.suites.pydeseq2_answers import Answer, answer, by_gene
 
 # Losses are compared to this share: sums of hundreds of terms round by less.
 LOSS_ROUNDING = 1e-13
+# Errors of one formula at one place differ by less.
+SAME_FORMULA = 1e-9
 LOG_2 = float(np.log(2))
 
 
 def modes_of_arms(bench: Bench, data: str) -> Iterator[Check]:
-    """Yield the scale of the prior, the modes, and standard errors at two places."""
+    """Yield the scale of the prior, the modes, and standard errors at two places and by default."""
     cells, theirs = answer(bench, data)
     s, alpha, labels = theirs["size_factors"], theirs["dispersions"], (cells.genes,)
     fits = theirs["log2FoldChange"] * LOG_2, theirs["lfcSE"] * LOG_2
@@ -59,6 +61,19 @@ def modes_of_arms(bench: Bench, data: str) -> Iterator[Check]:
         {},
         labels,
     )
+
+    right = by_gene(
+        cells,
+        lambda g: apeglm.shrink_counts(*cells.of_gene(g, s), alpha[g], scale).standard_error,
+        np.isfinite(alpha),
+    )
+    found = shrink_counts(
+        cells.block(s), alpha[None].copy(), np.array([scale]), Searching(), "compiled"
+    )
+    outside = theirs["shrunken error"]
+    summed = {"prior added to rows": np.isclose(reference, outside, rtol=SAME_FORMULA, atol=0)}
+    kernels = found.standard_error[0]
+    yield Check("apeglm", "standard error, by default", outside, right, kernels, summed, labels)
 
 
 def excess_losses(cells: Arms, theirs: Answer, mine: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tests, quality control, normalization, components, neighbors and totals: scanpy."""
+"""Tests, quality control, normalization, components, neighbors, variable genes, totals: scanpy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from validation.parity.suites import Bench, Case
 
 N_COMPONENTS = 20
 N_NEIGHBORS = 15
+N_VARIABLE = 100
+# Which matrix of a screen each way of ranking genes looks at.
+FLAVORS = {"seurat_v3": "counts", "seurat": "logged", "cell_ranger": "logged"}
 THRESHOLDS = {
     "simulated": (20, 60, 100),
     "papalexi": (60, 200, 500),
@@ -23,6 +26,10 @@ THRESHOLDS = {
 }
 # scanpy's p-values have float32 moments behind them.
 COUNTED_RTOL = 1e-3
+# Counts so few that the curve of scikit-misc, which scanpy takes, ends in "near singularities".
+SINGULAR = ("seurat_v3", "norman")
+# Where means are equal, curves that both programs fit well differ by less.
+CURVE_RTOL = 0.01
 # Our function and scanpy's name of every test.
 TESTS: Mapping[str, tuple[Callable[..., Any], str]] = {
     "rank_sum": (cx.wilcoxon_test, "wilcoxon"),
@@ -215,6 +222,50 @@ def _totals(bench: Bench, data: str) -> Iterator[Check]:
             yield Check("pseudobulk", quantity, theirs[key], *by_engine(compute), labels=labels)
 
 
+def _variable(bench: Bench, data: str) -> Iterator[Check]:
+    cells = screen(data, bench.cache)
+    for flavor, path in FLAVORS.items():
+        if (flavor, data) == SINGULAR:
+            continue
+        file = getattr(cells, path)
+        theirs = bench.outside.ask(
+            "scanpy", "variable", files={"screen": file}, flavor=flavor, n_top_genes=N_VARIABLE
+        )
+
+        def compute(_: Path, flavor: str = flavor, file: Path = file) -> Any:
+            return cx.pp.highly_variable_genes(
+                file,
+                n_top_genes=N_VARIABLE,
+                flavor=flavor,
+                cells="all",
+                inplace=False,
+                show_progress=False,
+            )
+
+        ours = by_engine(compute)
+        tied = _tied(theirs, ours[1]) if flavor == "seurat_v3" else {}
+        for name, values in theirs.items():
+            quantity = f"{name.replace('_', ' ')}, {flavor}"
+            reference, compiled = (table[name].to_numpy() for table in ours)
+            given = values, reference, compiled
+            explained = {"equal means": tied[name]} if name in tied else {}
+            labels = (cells.genes,)
+            yield Check("highly_variable_genes", quantity, *given, explained, labels)
+
+
+def _tied(theirs: Mapping[str, np.ndarray], ours: Any) -> dict[str, np.ndarray]:
+    """Return the genes that the curve through equal means explains, by column (n_genes,) bool."""
+    means = theirs["means"][theirs["variances"] > 0]
+    if len(np.unique(means)) == len(means):
+        return {}
+    norm = theirs["variances_norm"]
+    last = np.sort(norm)[-N_VARIABLE]
+    return {
+        "variances_norm": np.isclose(ours["variances_norm"], norm, rtol=CURVE_RTOL, atol=0),
+        "highly_variable": np.isclose(norm, last, rtol=CURVE_RTOL, atol=0),
+    }
+
+
 CASES = (
     *(Case("rank_sum", data, _tests("rank_sum")) for data in ("simulated", "papalexi", "norman")),
     *(Case("welch", data, _tests("welch")) for data in ("simulated", "papalexi", "norman")),
@@ -222,5 +273,9 @@ CASES = (
     *(Case("qc", data, _quality) for data in ("simulated", "papalexi", "norman")),
     *(Case("pca", data, _components) for data in ("simulated", "papalexi", "norman")),
     Case("neighbors", "norman", _neighbors),
+    *(
+        Case("highly_variable_genes", data, _variable)
+        for data in ("simulated", "papalexi", "norman")
+    ),
     *(Case("pseudobulk", data, _totals) for data in ("simulated", "papalexi")),
 )

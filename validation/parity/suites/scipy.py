@@ -12,6 +12,11 @@ from validation.parity.check import Check
 from validation.parity.ours import ENGINES, by_engine, output_folder, tested
 from validation.parity.screens import Screen, screen
 from validation.parity.suites import Bench, Case
+from validation.parity.suites.scipy_models import (
+    effects_beside_batches,
+    energies,
+    likelihood_ratios,
+)
 
 # Groups that statsmodels fits, gene by gene: the first ones.
 N_FITTED = 3
@@ -123,4 +128,7 @@ CASES = (
     *(Case("multiple_testing", data, _adjusted) for data in ("simulated", "papalexi")),
     *(Case("van_elteren", data, _van_elteren) for data in ("simulated", "papalexi")),
     *(Case("batch_welch", data, _batch_welch) for data in ("simulated", "papalexi")),
+    *(Case("residual_effects", data, effects_beside_batches) for data in ("simulated", "papalexi")),
+    *(Case("likelihood_ratio", data, likelihood_ratios) for data in ("simulated", "papalexi")),
+    *(Case("energy_distance", data, energies) for data in ("simulated", "norman")),
 )
