@@ -45,6 +45,21 @@ def lock_file(handle: int, path: Path) -> None:
         ) from None
 
 
+def is_locked_for_writing(path: Path) -> bool:
+    """Tell whether a program writes a file; where the file system cannot tell, one might."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def apply_pages(handle: int, path: Path, pages: Mapping[int, bytes | bytearray], size: int) -> None:
     """Change pages of a locked file through a journal, then give the file its new length.
 

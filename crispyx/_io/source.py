@@ -20,7 +20,7 @@ from crispyx._io.compressed import CompressedStorage
 from crispyx._io.damage import read_stored, reading_structure
 from crispyx._io.dense import DenseStorage
 from crispyx._io.filters import load_filters
-from crispyx._io.journal import recover
+from crispyx._io.journal import is_locked_for_writing, recover
 from crispyx._io.matrix import READ_VALUES, Layout, MatrixSource, MatrixSummary, Storage
 from crispyx._io.modalities import (
     choose_modality,
@@ -232,6 +232,10 @@ def open_file(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
+        # A thread that computes for a run which was interrupted may have it open without a lock.
+        if not is_locked_for_writing(path):
+            with suppress(OSError):
+                return h5py.File(path, "r", locking=False)
         raise InputError(
             f"{str(path)!r} cannot be read as HDF5 ({error}); it may be cut short, of another "
             "format, or open for writing elsewhere: copy it again, or close it where it is open"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from layouts import NUMBER_TYPES, count_screen, in_memory, log_screen, write_h5a
 from strategies import matrices
 
 from crispyx._io.compressed import CompressedStorage, as_kernel_values
-from crispyx._io.source import open_source
+from crispyx._io.source import open_source, without_lock
 from crispyx._kernels.layout import CompressedBlock
 from crispyx.errors import InputError, InputTypeError, MissingFileError
 
@@ -204,6 +206,29 @@ def test_file_cut_short_is_refused(keep: float, tmp_path: Path) -> None:
     path.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
     with pytest.raises(InputError, match=r"screen\.h5ad' cannot be read as HDF5"):
         open_source(path)
+
+
+@pytest.mark.parametrize("first", [nullcontext, without_lock])
+@pytest.mark.parametrize("then", [nullcontext, without_lock])
+def test_file_is_opened_twice_with_a_lock_and_without(first, then, tmp_path: Path) -> None:
+    screen = write_h5ad(tmp_path / "screen.h5ad", *log_screen())
+    with first():
+        held = open_source(screen)
+    with then():
+        again = open_source(screen)
+    assert again.identity() == held.identity()
+    held.close()
+    assert next(again.row_blocks()).n_major > 0
+    again.close()
+
+
+def test_file_that_is_open_for_writing_is_refused(tmp_path: Path) -> None:
+    screen = write_h5ad(tmp_path / "screen.h5ad", *log_screen())
+    with open(screen, "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)  # as HDF5 does
+        with pytest.raises(InputError, match="open for writing elsewhere"):
+            open_source(screen)
+    open_source(screen).close()
 
 
 def test_text_file_is_refused(tmp_path: Path) -> None:
