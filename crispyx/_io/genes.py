@@ -97,6 +97,7 @@ class GeneStream:
         self._members_read = False
         self._store: SegmentStore | None = None
         self._rows: RowsInPlace | None = None
+        self._whole: CompressedBlock | None = None
         if turned is not None:
             self.summary, self._store = turned.summary, turned.store
             self._members_read = True
@@ -213,6 +214,15 @@ class GeneStream:
         for begin, end in self._cut(width, start, stop):
             yield self._log(self._block(begin, end))
 
+    def repeated(self, width: int, start: int = 0) -> Generator[CompressedBlock, None, None]:
+        """Yield the same blocks for one pass of several; a block of all genes is made once."""
+        if start > 0 or width < self.source.shape[1]:
+            yield from self.blocks(width, start)
+            return
+        if self._whole is None:
+            self._whole = next(self.blocks(width))
+        yield self._whole
+
     def grouped(
         self, width: int, start: int = 0, stop: int | None = None
     ) -> Generator[GroupedGenes, None, None]:
@@ -239,7 +249,7 @@ class GeneStream:
 
     def close(self) -> None:
         """Let go of the turned matrix, or of the mapped one."""
-        self._rows = None
+        self._rows = self._whole = None
         if self._store is not None:
             self._store.close()
 

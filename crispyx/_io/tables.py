@@ -20,18 +20,23 @@ from crispyx._kernels import strips as kernel
 TABLES = "tables"  # group that holds them until the result is complete
 
 
-def create_tables(path: Path, fields: Mapping[str, np.dtype], shape: tuple[int, int]) -> None:
+def create_tables(
+    path: Path, fields: Mapping[str, np.dtype], shape: tuple[int, int]
+) -> dict[str, int]:
     """Create a file with an empty table (n_groups, n_genes) per field, replacing one that is there.
 
-    The room is set aside, not filled.
+    The room is set aside, not filled. Returns where each table starts in the file.
     """
     placed = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     placed.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     placed.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    places = {}
     with h5py.File(path, "w") as file:
         for name, kind in fields.items():
             node = file.create_dataset(f"{TABLES}/{name}", shape, kind, dcpl=placed)
             mark(node, "array", "0.2.0")
+            places[name] = int(node.id.get_offset())
+    return places
 
 
 def table_places(

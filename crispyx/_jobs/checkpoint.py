@@ -69,11 +69,14 @@ class Checkpoint:
         """Raise InputError when the input was changed while it was read."""
         require_unchanged(self._fingerprint)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the caller chose the interval, or enough time went by since the last save."""
+        return not self._automatic or time.monotonic() - self._saved >= MIN_SECONDS
+
     def due(self, n_done: int) -> bool:
         """Tell whether it is time to save after ``n_done`` units."""
-        if n_done % self._interval:
-            return False
-        return not self._automatic or time.monotonic() - self._saved >= MIN_SECONDS
+        return n_done % self._interval == 0 and self.is_late
 
     def save(self, state: Mapping[str, Any], work_file: int) -> None:
         """Make the work file (descriptor) durable, then the note that counts on it."""

@@ -109,8 +109,10 @@ def stream_comparison_size_factors(
                         part, log_means[k - 1], method, n_threads
                     )
                     continue
+                before = None
                 for row, means in zip(found.control, log_means, strict=True):
-                    row[places] = cell_size_factors(part, means, method, n_threads)
+                    before = cell_size_factors(part, means, method, n_threads, before)
+                    row[places] = before
     for k, (control, perturbed) in enumerate(zip(found.control, found.perturbed, strict=True)):
         _require_all(source, names[k], method, (cells[0], control), (cells[k + 1], perturbed))
         if engine == "compiled" and (scale or method == "poscounts"):

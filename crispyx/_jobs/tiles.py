@@ -109,10 +109,7 @@ class TileStore:
             # The work file appears with its first tile in it.
             begun = self._begun_path
             shape = (self.n_groups, self.n_genes)
-            create_tables(begun, self.fields, shape)
-            places = table_places(begun, self.fields, shape)
-            assert places is not None  # just created
-            self._open(begun, places)
+            self._open(begun, create_tables(begun, self.fields, shape))
         assert self._file is not None
         for name, kind in self.fields.items():
             columns = np.ascontiguousarray(tile[name], dtype=kind)
@@ -132,6 +129,11 @@ class TileStore:
         """Note the progress."""
         if self._file is not None:
             self._checkpoint.save({"width": self.width, "units": self.done}, self._file)
+
+    def settle(self) -> None:
+        """Note that all units are there, unless they take less time than there is between notes."""
+        if self._checkpoint.is_late:
+            self.save()
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Return groups ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
@@ -237,3 +239,7 @@ class HeldTile(TileStore):
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Return groups ``start`` to ``stop`` of one field, all genes (stop - start, n_genes)."""
         return self._tile[name][start:stop]
+
+    def columns(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return genes ``start`` to ``stop`` of one field, all rows (n_rows, stop - start)."""
+        return self._tile[name][:, start:stop]

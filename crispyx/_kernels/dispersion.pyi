@@ -23,6 +23,7 @@ def fit_dispersions(
     node_s: np.ndarray,
     node_log: np.ndarray,
     prefix_log: np.ndarray,
+    mean: np.ndarray,
     start: np.ndarray,
     precision: np.ndarray,
     upper: np.ndarray,

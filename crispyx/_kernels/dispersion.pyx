@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
-    Arm, Slopes, Table, add_tail, dispersion_slopes, group_of, int64, n_clamped, normalized_total,
+    Arm, Slopes, Table, add_tail, dispersion_slopes, group_of, int64, moments_of_run, n_clamped,
     tail_length, tail_slopes, value_t, weigh_cells, weigh_counts,
 )
 
@@ -47,22 +47,19 @@ def normalized_moments(
     int n_threads,
 ):
     """Fill mean and sum of squares of y / s; zeros enter in closed form."""
-    cdef Py_ssize_t g, k, j, n
-    cdef double total, center, q
+    cdef Py_ssize_t g, k, n
+    cdef const value_t* y = &values[0] if values.shape[0] > 0 else NULL
+    cdef const int* rank = &ranks[0] if ranks.shape[0] > 0 else NULL
     with nogil:
-        for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
+        for g in prange(run_ptr.shape[0], schedule="dynamic", chunksize=8, num_threads=n_threads):
             for k in range(cell_ptr.shape[0] - 1):
                 n = cell_ptr[k + 1] - cell_ptr[k]
-                total = 0
-                for j in range(run_ptr[g, k], run_ptr[g, k + 1]):
-                    total = total + values[j] / size_factors[cell_ptr[k] + ranks[j]]
-                center = total / n if n > 0 else NAN
-                total = (n - (run_ptr[g, k + 1] - run_ptr[g, k])) * center * center
-                for j in range(run_ptr[g, k], run_ptr[g, k + 1]):
-                    q = values[j] / size_factors[cell_ptr[k] + ranks[j]] - center
-                    total = total + q * q
-                mean[k, g] = center
-                squares[k, g] = total
+                mean[k, g] = squares[k, g] = NAN
+                if n > 0:
+                    moments_of_run(
+                        y + run_ptr[g, k], rank + run_ptr[g, k], run_ptr[g, k + 1] - run_ptr[g, k],
+                        &size_factors[cell_ptr[k]], n, &mean[k, g], &squares[k, g],
+                    )
 
 
 def fit_dispersions(
@@ -77,6 +74,7 @@ def fit_dispersions(
     const double[:, ::1] node_s,      # IN (n_groups, n_nodes)
     const double[:, ::1] node_log,    # IN (n_groups, n_nodes)
     const double[::1] prefix_log,     # IN (n_members + n_groups,)
+    const double[:, ::1] mean,        # IN (n_groups, n_genes), of y / s
     const double[:, ::1] start,       # IN (n_fits, n_genes), dispersion; NaN is not fitted
     const double[::1] precision,      # IN (n_fits,), of the prior about the start; 0 for none
     const double[::1] upper,          # IN (n_fits,)
@@ -105,17 +103,17 @@ def fit_dispersions(
         for g in prange(run_ptr.shape[0], schedule="dynamic", num_threads=n_threads):
             t = threadid()
             fit_gene(
-                &table, n_groups, first_value, first_rank, &run_ptr[g, 0], &start[0, g],
-                start.shape[1], &precision[0], &upper[0], shared, stop_where_flat, min_mu,
-                &scratch[t, 0], &out[0, g],
+                &table, n_groups, first_value, first_rank, &run_ptr[g, 0], &mean[0, g],
+                &start[0, g], start.shape[1], &precision[0], &upper[0], shared, stop_where_flat,
+                min_mu, &scratch[t, 0], &out[0, g],
             )
 
 
 cdef void fit_gene(
     const Table* table, Py_ssize_t n_groups, const value_t* values, const int* ranks,
-    const int64* run_ptr, const double* start, Py_ssize_t stride, const double* precision,
-    const double* upper, bint shared, bint stop_where_flat, double min_mu, double* scratch,
-    double* out,
+    const int64* run_ptr, const double* mean, const double* start, Py_ssize_t stride,
+    const double* precision, const double* upper, bint shared, bint stop_where_flat, double min_mu,
+    double* scratch, double* out,
 ) noexcept nogil:
     cdef Gene gene
     cdef Py_ssize_t k, record = 2 * table.n_nodes + N_SCALARS
@@ -125,14 +123,14 @@ cdef void fit_gene(
     gene.table, gene.arms, gene.min_mu, gene.n_tail = table, scratch, min_mu, n_tail
     gene.tail = tail
     memset(tail, 0, 2 * n_tail * sizeof(double))
-    prepare(&gene, 0, values, ranks, run_ptr)
+    prepare(&gene, 0, values, ranks, run_ptr, mean[0])
     if shared:
         if isnan(start[0]):
             out[0] = NAN
             return
         add_tail(tail, values + run_ptr[0], run_ptr[n_groups] - run_ptr[0], n_tail)
         for k in range(1, n_groups):
-            prepare(&gene, k, values, ranks, run_ptr)
+            prepare(&gene, k, values, ranks, run_ptr, mean[k * stride])
         gene.first, gene.last = 1, n_groups
         out[0] = best_dispersion(&gene, start[0], precision[0], upper[0], stop_where_flat)
         return
@@ -142,7 +140,7 @@ cdef void fit_gene(
         if isnan(start[(k - 1) * stride]):
             out[(k - 1) * stride] = NAN
             continue
-        prepare(&gene, k, values, ranks, run_ptr)
+        prepare(&gene, k, values, ranks, run_ptr, mean[k * stride])
         memcpy(tail, control_tail, n_tail * sizeof(double))
         add_tail(tail, values + run_ptr[k], run_ptr[k + 1] - run_ptr[k], n_tail)
         gene.first, gene.last = k, k + 1
@@ -152,21 +150,19 @@ cdef void fit_gene(
 
 
 cdef void prepare(Gene* gene, Py_ssize_t k, const value_t* values, const int* ranks,
-                  const int64* run_ptr) noexcept nogil:
+                  const int64* run_ptr, double mean) noexcept nogil:
     """Lay out the weights of group ``k``; a log mean of NaN says that it has none."""
     cdef Py_ssize_t n_nodes = gene.table.n_nodes, n = run_ptr[k + 1] - run_ptr[k]
     cdef double* record = gene.arms + k * (2 * n_nodes + N_SCALARS)
-    cdef double total
     cdef Arm arm
     arm.group = group_of(gene.table, k)
     arm.w, arm.v, arm.min_mu = record, record + n_nodes, gene.min_mu
     record[2 * n_nodes] = NAN
     if arm.group.n == 0:
         return
-    total = normalized_total(&arm.group, values + run_ptr[k], ranks + run_ptr[k], n)
-    if total == 0 and gene.min_mu == 0:
+    if mean == 0 and gene.min_mu == 0:
         return
-    record[2 * n_nodes] = log(total / arm.group.n) if total > 0 else NO_MEAN
+    record[2 * n_nodes] = log(mean) if mean > 0 else NO_MEAN
     weigh_cells(&arm, n_clamped(&arm.group, record[2 * n_nodes], gene.min_mu))
     weigh_counts(&arm, values + run_ptr[k], ranks + run_ptr[k], n)
     record[2 * n_nodes + 1], record[2 * n_nodes + 2] = arm.cut, arm.y_below

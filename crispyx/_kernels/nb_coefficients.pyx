@@ -11,8 +11,8 @@ from cython.parallel cimport prange, threadid
 
 from crispyx._kernels.node_sums cimport (
     Arm, Table, add_tail, group_of, information, int64, kernel_loglikelihood,
-    move_clamp, n_clamped, score, tail_length, tail_loglikelihood, total_size, value_t, weigh_cells,
-    weigh_counts,
+    move_clamp, n_clamped, normalized_logs, score, tail_length, tail_loglikelihood, total_size,
+    total_of_doubles, total_of_floats, value_t, weigh_cells, weigh_counts,
 )
 from crispyx._kernels.log_means cimport (
     Fit, empirical_fill, lay_out, likelihood_ratio_root, root,
@@ -30,7 +30,6 @@ cdef enum:
 cdef double RIDGE = 1e-6
 cdef double LARGEST_COEFFICIENT = 30
 cdef double PSEUDOCOUNT = 0.1
-cdef double LOG_PSEUDOCOUNT = log(PSEUDOCOUNT)
 
 cdef struct Sums:
     double weight
@@ -253,19 +252,21 @@ cdef double lay_out_clamped(
     """Set the weights at the starting log mean and return that."""
     cdef const value_t* y = values + run_ptr[k]
     cdef const int* rank = ranks + run_ptr[k]
-    cdef Py_ssize_t i, n = run_ptr[k + 1] - run_ptr[k]
-    cdef double eta = 0, total = 0
+    cdef Py_ssize_t n = run_ptr[k + 1] - run_ptr[k]
+    cdef double eta = 0, total
     arm.group, arm.min_mu = group_of(table, k), min_mu
     arm.w, arm.v = weights, weights + table.n_nodes
     if start == AT_POISSON:
-        for i in range(n):
-            total += y[i]
+        if value_t is float:
+            total = total_of_floats(y, n)
+        else:
+            total = total_of_doubles(y, n)
         weigh_cells(arm, 0)
         eta = log(max(total, 0.5) / total_size(arm))
     elif start == AT_LEAST_SQUARES:
-        for i in range(n):
-            eta += log(y[i] / arm.group.size_factors[rank[i]] + PSEUDOCOUNT) - LOG_PSEUDOCOUNT
-        eta = eta / arm.group.n + LOG_PSEUDOCOUNT
+        # log(q + c) of a zero is log c, and log(1 + q / c) more of q > 0.
+        eta = normalized_logs(&arm.group, y, rank, n, 1 / PSEUDOCOUNT) / arm.group.n
+        eta += log(PSEUDOCOUNT)
     weigh_cells(arm, n_clamped(&arm.group, eta, min_mu))
     weigh_counts(arm, y, rank, n)
     return eta

@@ -4,8 +4,8 @@
 # Chebyshev nodes: w[j] weighs node j for the cells, v[j] for the counts. Cells whose fitted mean is
 # held at min_mu are left out of w and v and enter as so many equal cells. Inlined into the kernels.
 
-# Logarithms are taken for all nodes at once by one implementation, which compilers turn into vector
-# instructions where the processor has them; no step of it can be rounded in two ways.
+# The loops over nodes and counts stand in node_sums.h, where compilers turn them into vector
+# instructions; no step of them can be rounded in two ways.
 
 from libc.math cimport exp, log, log1p
 from libc.string cimport memcpy, memset
@@ -14,72 +14,9 @@ ctypedef fused value_t:
     float
     double
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-    #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-    #define CRISPYX_PATHS __attribute__((target_clones("avx2", "default")))
-    #else
-    #define CRISPYX_PATHS
-    #endif
-    /* log(1 + u) and u / (1 + u) for u = scale * s >= 0. With x = 1 + u = 2^e m, m in
-       [sqrt(1/2), sqrt(2)) and f = (m - 1) / (m + 1), log m = 2 atanh(f) by its series (|f| < 0.172,
-       the first term left out is below 1e-17); (u - (x - 1)) / x makes up for rounding 1 + u. */
-    CRISPYX_PATHS static void crispyx_log1p_nodes(const double *s, double scale, double *large,
-                                                  double *share, int n)
-    {
-        int i;
-        for (i = 0; i < n; i++) {
-            double u = scale * s[i], x = 1 + u, m, e, f, t, series;
-            uint64_t bits, exponent;
-            memcpy(&bits, &x, 8);
-            bits += 0x3ff0000000000000ULL - 0x3fe6a09e667f3bcdULL;
-            exponent = (bits >> 52) | 0x4330000000000000ULL;
-            bits = (bits & 0x000fffffffffffffULL) + 0x3fe6a09e667f3bcdULL;
-            memcpy(&e, &exponent, 8);
-            memcpy(&m, &bits, 8);
-            e -= 4503599627370496.0 + 1023.0;
-            f = (m - 1) / (m + 1);
-            t = f * f;
-            series = 1 / 21.0 + t * (1 / 23.0);
-            series = 1 / 17.0 + t * (1 / 19.0 + t * series);
-            series = 1 / 13.0 + t * (1 / 15.0 + t * series);
-            series = 1 / 9.0 + t * (1 / 11.0 + t * series);
-            series = 1 / 5.0 + t * (1 / 7.0 + t * series);
-            series = 2 * f + 2 * f * (t * (1 / 3.0 + t * series));
-            large[i] = e * 6.93147180369123816490e-01
-                + (series + ((u - (x - 1)) / x + e * 1.90821492927058770002e-10));
-            share[i] = u / x;
-        }
-    }
-    /* Score and observed information at n nodes. Lanes are summed apart and joined in one order, so
-       that the width of the processor's vectors changes no digit. */
-    CRISPYX_PATHS static void crispyx_score_nodes(const double *s, const double *w, const double *v,
-                                                  double scale, double alpha, int n, double *out)
-    {
-        double first[8] = {0}, second[8] = {0};
-        int i, k;
-        for (i = 0; i + 8 <= n; i += 8)
-            for (k = 0; k < 8; k++) {
-                double m = scale * s[i + k], q = 1 / (1 + alpha * m);
-                first[k] += (v[i + k] - w[i + k] * m) * q;
-                second[k] += (w[i + k] + alpha * v[i + k]) * m * (q * q);
-            }
-        for (k = 0; i + k < n; k++) {
-            double m = scale * s[i + k], q = 1 / (1 + alpha * m);
-            first[k] += (v[i + k] - w[i + k] * m) * q;
-            second[k] += (w[i + k] + alpha * v[i + k]) * m * (q * q);
-        }
-        for (k = 4; k; k /= 2)
-            for (i = 0; i < k; i++) {
-                first[i] += first[i + k];
-                second[i] += second[i + k];
-            }
-        out[0] = first[0];
-        out[1] = second[0];
-    }
-    """
+ctypedef long long int64
+
+cdef extern from "node_sums.h":
     void log1p_nodes "crispyx_log1p_nodes"(
         const double* s, double scale, double* large, double* share, int n
     ) noexcept nogil
@@ -87,13 +24,66 @@ cdef extern from *:
         const double* s, const double* w, const double* v, double scale, double alpha, int n,
         double* out
     ) noexcept nogil
+    void information_nodes "crispyx_information_nodes"(
+        const double* s, const double* w, double scale, double alpha, int n, double* out
+    ) noexcept nogil
+    double likelihood_nodes "crispyx_likelihood_nodes"(
+        const double* s, const double* log_s, const double* w, const double* v, double scale,
+        double r, int n
+    ) noexcept nogil
+    void slope_nodes "crispyx_slope_nodes"(
+        const double* s, const double* w, const double* v, double scale, double r, int n,
+        double* out
+    ) noexcept nogil
+    void slopes_of_tail "crispyx_tail_slopes"(
+        const double* tail, Py_ssize_t n, double alpha, double* out
+    ) noexcept nogil
+    double weigh_floats "crispyx_weigh_float"(
+        const float* y, const int* ranks, Py_ssize_t n, Py_ssize_t cut, const double* rows,
+        int n_nodes, double* v
+    ) noexcept nogil
+    double weigh_doubles "crispyx_weigh_double"(
+        const double* y, const int* ranks, Py_ssize_t n, Py_ssize_t cut, const double* rows,
+        int n_nodes, double* v
+    ) noexcept nogil
+    double total_of_floats "crispyx_total_float"(const float* y, Py_ssize_t n) noexcept nogil
+    double total_of_doubles "crispyx_total_double"(const double* y, Py_ssize_t n) noexcept nogil
+    double move_floats "crispyx_move_float"(
+        const float* y, const int* ranks, Py_ssize_t n, int low, int high, double sign,
+        const double* rows, int n_nodes, double* v
+    ) noexcept nogil
+    double move_doubles "crispyx_move_double"(
+        const double* y, const int* ranks, Py_ssize_t n, int low, int high, double sign,
+        const double* rows, int n_nodes, double* v
+    ) noexcept nogil
+    double logs_of_floats "crispyx_logs_float"(
+        const float* y, const int* ranks, Py_ssize_t n, const double* s, double times
+    ) noexcept nogil
+    double logs_of_doubles "crispyx_logs_double"(
+        const double* y, const int* ranks, Py_ssize_t n, const double* s, double times
+    ) noexcept nogil
+    void moments_of_floats "crispyx_moments_float"(
+        const float* y, const int* ranks, Py_ssize_t n, const double* s, Py_ssize_t n_cells,
+        double* mean, double* squares
+    ) noexcept nogil
+    void moments_of_doubles "crispyx_moments_double"(
+        const double* y, const int* ranks, Py_ssize_t n, const double* s, Py_ssize_t n_cells,
+        double* mean, double* squares
+    ) noexcept nogil
+    int largest_of_floats "crispyx_largest_float"(const float* y, Py_ssize_t n) noexcept nogil
+    int largest_of_doubles "crispyx_largest_double"(const double* y, Py_ssize_t n) noexcept nogil
+    int64 floats_above "crispyx_above_float"(
+        const float* y, Py_ssize_t n, int level
+    ) noexcept nogil
+    int64 doubles_above "crispyx_above_double"(
+        const double* y, Py_ssize_t n, int level
+    ) noexcept nogil
 
 
 cdef enum:
     STRIDE = 8  # ranks between two stored suffix sums
-    LANES = 64  # nodes whose logarithms are taken at once
-
-ctypedef long long int64
+    LANES = 64  # places whose logarithms are taken at once
+    FEW_LEVELS = 16  # largest counts below it are counted level by level
 
 cdef struct Table:  # the arrays of all groups, group after group
     const int64* cell_ptr        # (n_groups + 1,)
@@ -149,6 +139,8 @@ cdef inline Py_ssize_t n_clamped(const Group* group, double eta, double min_mu) 
     """Return how many cells have a mean below ``min_mu``."""
     cdef Py_ssize_t low = 0, high = group.n, middle
     cdef double scale = exp(eta)
+    if high > 0 and group.size_factors[high - 1] * scale < min_mu:
+        return high  # most genes of single cells
     while low < high:
         middle = (low + high) // 2
         if group.size_factors[middle] * scale < min_mu:
@@ -172,41 +164,37 @@ cdef inline void weigh_cells(Arm* arm, Py_ssize_t cut) noexcept nogil:
 cdef inline void weigh_counts(Arm* arm, const value_t* y, const int* ranks,
                               Py_ssize_t n) noexcept nogil:
     """Set ``v`` and the totals for the non-zeros of a run, given ``cut``."""
-    cdef Py_ssize_t n_nodes = arm.group.n_nodes, i, j
-    cdef const double* row
-    cdef double count
+    cdef int n_nodes = <int> arm.group.n_nodes
+    cdef double total
     memset(arm.v, 0, n_nodes * sizeof(double))
-    arm.y_above = arm.y_below = 0
-    for i in range(n):
-        count = y[i]
-        if ranks[i] < arm.cut:
-            arm.y_below += count
-            continue
-        arm.y_above += count
-        row = &arm.group.rows[ranks[i] * n_nodes]
-        for j in range(n_nodes):
-            arm.v[j] += count * row[j]
+    arm.y_above = 0
+    if value_t is float:
+        total = total_of_floats(y, n)
+        if arm.cut < arm.group.n:
+            arm.y_above = weigh_floats(y, ranks, n, arm.cut, arm.group.rows, n_nodes, arm.v)
+    else:
+        total = total_of_doubles(y, n)
+        if arm.cut < arm.group.n:
+            arm.y_above = weigh_doubles(y, ranks, n, arm.cut, arm.group.rows, n_nodes, arm.v)
+    arm.y_below = total - arm.y_above
 
 
 cdef inline void move_clamp(Arm* arm, const value_t* y, const int* ranks, Py_ssize_t n,
                             double eta) noexcept nogil:
     """Clamp the cells whose mean at ``eta`` is too small; counts that cross it change sides."""
-    cdef Py_ssize_t i, j, before = arm.cut, n_nodes = arm.group.n_nodes
-    cdef Py_ssize_t cut = n_clamped(&arm.group, eta, arm.min_mu)
-    cdef const double* row
-    cdef double count
+    cdef Py_ssize_t before = arm.cut, cut = n_clamped(&arm.group, eta, arm.min_mu)
+    cdef int low = <int> min(cut, before), high = <int> max(cut, before)
+    cdef int n_nodes = <int> arm.group.n_nodes
+    cdef double sign = 1 if cut < before else -1, moved
     if cut == before:
         return
     weigh_cells(arm, cut)
-    for i in range(n):
-        if (ranks[i] < cut) == (ranks[i] < before):
-            continue
-        count = y[i] if cut < before else -y[i]
-        row = arm.group.rows + ranks[i] * n_nodes
-        for j in range(n_nodes):
-            arm.v[j] += count * row[j]
-        arm.y_above += count
-        arm.y_below -= count
+    if value_t is float:
+        moved = move_floats(y, ranks, n, low, high, sign, arm.group.rows, n_nodes, arm.v)
+    else:
+        moved = move_doubles(y, ranks, n, low, high, sign, arm.group.rows, n_nodes, arm.v)
+    arm.y_above += moved
+    arm.y_below -= moved
 
 
 cdef inline double total_size(const Arm* arm) noexcept nogil:
@@ -218,14 +206,23 @@ cdef inline double total_size(const Arm* arm) noexcept nogil:
     return total
 
 
-cdef inline double normalized_total(const Group* group, const value_t* y, const int* ranks,
-                                    Py_ssize_t n) noexcept nogil:
-    """Return the sum of y / s."""
-    cdef Py_ssize_t i
-    cdef double total = 0
-    for i in range(n):
-        total += y[i] / group.size_factors[ranks[i]]
-    return total
+cdef inline double normalized_logs(const Group* group, const value_t* y, const int* ranks,
+                                   Py_ssize_t n, double times) noexcept nogil:
+    """Return the sum of log(1 + times y / s)."""
+    if value_t is float:
+        return logs_of_floats(y, ranks, n, group.size_factors, times)
+    else:
+        return logs_of_doubles(y, ranks, n, group.size_factors, times)
+
+
+cdef inline void moments_of_run(const value_t* y, const int* ranks, Py_ssize_t n,
+                                const double* size_factors, Py_ssize_t n_cells, double* mean,
+                                double* squares) noexcept nogil:
+    """Set the mean of y / s and the squares about it."""
+    if value_t is float:
+        moments_of_floats(y, ranks, n, size_factors, n_cells, mean, squares)
+    else:
+        moments_of_doubles(y, ranks, n, size_factors, n_cells, mean, squares)
 
 
 cdef inline Slopes score(const Arm* arm, double eta, double alpha) noexcept nogil:
@@ -237,39 +234,29 @@ cdef inline Slopes score_at(const Arm* arm, double scale, double alpha) noexcept
     """Return the same, given the exponential of eta."""
     cdef Slopes out
     cdef double[2] sums
-    score_nodes(arm.group.node_s, arm.w, arm.v, scale, alpha, <int> arm.group.n_nodes, sums)
-    out.first, out.second = sums[0], sums[1]
+    out.first = out.second = 0
+    if arm.cut < arm.group.n:
+        score_nodes(arm.group.node_s, arm.w, arm.v, scale, alpha, <int> arm.group.n_nodes, sums)
+        out.first, out.second = sums[0], sums[1]
     return out
 
 
 cdef inline void information(const Arm* arm, double eta, double alpha, double* w,
                              double* w1, double* w2) noexcept nogil:
     """Set the expected information of the cells in ``w`` and its two derivatives in eta."""
-    cdef double scale = exp(eta), m, q, a = 0, b = 0, c = 0
-    cdef Py_ssize_t j
-    for j in range(arm.group.n_nodes):
-        m = scale * arm.group.node_s[j]
-        q = 1 / (1 + alpha * m)
-        m = arm.w[j] * m * q
-        a += m
-        b += m * q
-        c += m * q * (2 * q - 1)
-    w[0], w1[0], w2[0] = a, b, c
+    cdef double[3] sums
+    w[0] = w1[0] = w2[0] = 0
+    if arm.cut < arm.group.n:
+        information_nodes(arm.group.node_s, arm.w, exp(eta), alpha, <int> arm.group.n_nodes, sums)
+        w[0], w1[0], w2[0] = sums[0], sums[1], sums[2]
 
 
 cdef inline double kernel_loglikelihood(const Arm* arm, double eta, double alpha) noexcept nogil:
     """Return sum y log mu - (y + 1 / alpha) log(1 + alpha mu), clamped cells included."""
-    cdef double scale = alpha * exp(eta), total = 0, spread
-    cdef double[LANES] larges
-    cdef double[LANES] shares
-    cdef Py_ssize_t i = 0, j, n
-    while i < arm.group.n_nodes:
-        n = min(<Py_ssize_t> LANES, arm.group.n_nodes - i)
-        log1p_nodes(arm.group.node_s + i, scale, larges, shares, <int> n)
-        for j in range(n):
-            total += arm.v[i + j] * (arm.group.node_log[i + j] - larges[j])
-            total -= arm.w[i + j] * (larges[j] / alpha)
-        i += LANES
+    cdef double total = 0, spread
+    if arm.cut < arm.group.n:
+        total = likelihood_nodes(arm.group.node_s, arm.group.node_log, arm.w, arm.v,
+                                 alpha * exp(eta), 1 / alpha, <int> arm.group.n_nodes)
     total += arm.y_above * eta
     if arm.cut > 0:
         spread = log1p(alpha * arm.min_mu)
@@ -282,23 +269,13 @@ cdef inline Slopes dispersion_slopes(const Arm* arm, double eta, double alpha) n
     counts alone, plus half the log of the information.
     """
     cdef Slopes out
-    cdef double scale = alpha * exp(eta), r = 1 / alpha, v, large, w, y
-    cdef double f = 0, f1 = 0, f2 = 0, first = 0, second = 0, p, clamped = arm.min_mu
-    cdef double[LANES] larges
-    cdef double[LANES] shares
-    cdef Py_ssize_t i = 0, j, n
-    while i < arm.group.n_nodes:
-        n = min(<Py_ssize_t> LANES, arm.group.n_nodes - i)
-        log1p_nodes(arm.group.node_s + i, scale, larges, shares, <int> n)
-        for j in range(n):
-            w, y, large, v = arm.w[i + j], arm.v[i + j], larges[j], shares[j]
-            p = v * (1 - v)
-            f += w * v
-            f1 += w * p
-            f2 += w * p * (1 - 2 * v)
-            first += w * ((large - v) * r) - y * v
-            second += w * ((large - 2 * v + p) * r) + y * p
-        i += LANES
+    cdef double r = 1 / alpha, v, large, w, p, clamped = arm.min_mu
+    cdef double f = 0, f1 = 0, f2 = 0, first = 0, second = 0
+    cdef double[5] sums
+    if arm.cut < arm.group.n:
+        slope_nodes(arm.group.node_s, arm.w, arm.v, alpha * exp(eta), r, <int> arm.group.n_nodes,
+                    sums)
+        f, f1, f2, first, second = sums[0], sums[1], sums[2], sums[3], sums[4]
     if arm.cut > 0:
         log1p_nodes(&clamped, alpha, &large, &v, 1)
         w, p = <double> arm.cut, v * (1 - v)
@@ -319,14 +296,9 @@ cdef inline Slopes tail_slopes(const double* tail, Py_ssize_t n_tail,
     ``tail[j]`` is the number of cells with a count above j.
     """
     cdef Slopes out
-    cdef double ratio, part
-    cdef Py_ssize_t j
-    out.first = out.second = 0
-    for j in range(1, n_tail):
-        ratio = j * alpha
-        part = ratio / (1 + ratio) * tail[j]
-        out.first += part
-        out.second += part / (1 + ratio)
+    cdef double[2] sums
+    slopes_of_tail(tail, n_tail, alpha, sums)
+    out.first, out.second = sums[0], sums[1]
     return out
 
 
@@ -334,30 +306,47 @@ cdef inline double tail_loglikelihood(const double* tail, Py_ssize_t n_tail,
                                       double alpha) noexcept nogil:
     """Return the sum over cells of log((1 + alpha) .. (1 + (y - 1) alpha)) - log y!."""
     cdef double total = 0
-    cdef Py_ssize_t j
-    for j in range(1, n_tail):
-        total += tail[j] * (log1p(j * alpha) - log(j + 1.0))
+    cdef double[LANES] places
+    cdef double[LANES] spread
+    cdef double[LANES] factorial
+    cdef double[LANES] ignored
+    cdef Py_ssize_t first = 1, j, n
+    while first < n_tail:
+        n = min(<Py_ssize_t> LANES, n_tail - first)
+        for j in range(n):
+            places[j] = first + j
+        log1p_nodes(places, alpha, spread, ignored, <int> n)
+        log1p_nodes(places, 1, factorial, ignored, <int> n)
+        for j in range(n):
+            total += tail[first + j] * (spread[j] - factorial[j])
+        first += LANES
     return total
 
 
 cdef inline Py_ssize_t tail_length(const value_t* y, Py_ssize_t n) noexcept nogil:
     """Return one more than the largest count."""
-    cdef Py_ssize_t i
-    cdef double largest = 0
-    for i in range(n):
-        if y[i] > largest:
-            largest = y[i]
-    return <Py_ssize_t> largest + 1
+    if value_t is float:
+        return largest_of_floats(y, n) + 1
+    else:
+        return largest_of_doubles(y, n) + 1
 
 
 cdef inline void add_tail(double* tail, const value_t* y, Py_ssize_t n,
                           Py_ssize_t n_tail) noexcept nogil:
-    """Add a run to ``tail`` (n_tail,), which is longer than every count of it.
+    """Add a run to ``tail`` (2 * n_tail,), of which the second half is zero and stays so.
 
-    Counts are put at their place first and summed from the top.
+    The tail is longer than every count of the run. Many levels are counted each at its place, and
+    summed from the top.
     """
     cdef Py_ssize_t i, j
     cdef double above = 0, here
+    if n_tail <= FEW_LEVELS:
+        for j in range(n_tail):
+            if value_t is float:
+                tail[j] += floats_above(y, n, <int> j)
+            else:
+                tail[j] += doubles_above(y, n, <int> j)
+        return
     for i in range(n):
         tail[n_tail + <Py_ssize_t> y[i]] += 1
     for j in range(n_tail - 1, -1, -1):

@@ -1,6 +1,6 @@
 """Log sums of genes and medians of cells, for size factors by ratios."""
 
-from libc.math cimport NAN, exp, isnan, log
+from libc.math cimport INFINITY, NAN, exp, isnan, log
 from cython.parallel cimport prange, threadid
 
 ctypedef long long int64
@@ -8,9 +8,17 @@ ctypedef long long int64
 cdef enum:
     N_LOGS = 256
 
+cdef double NEAR = 0.05  # natural log; how far a median may be from its guess
+
 ctypedef fused value_t:
     float
     double
+
+
+cdef struct Ratios:
+    Py_ssize_t usable
+    Py_ssize_t below
+    Py_ssize_t between
 
 
 def add_gene_sums(
@@ -39,10 +47,13 @@ def median_ratios(
     const int64[::1] ptr,         # IN (n_cells + 1,)
     const double[::1] log_mean,   # IN (n_genes,), NaN leaves a gene out
     double[:, ::1] scratch,       # SCRATCH (n_threads, longest cell)
-    double[::1] size_factors,     # OUT (n_cells,), NaN without a usable gene
+    double[::1] size_factors,     # IN OUT (n_cells,), a guess or NaN; NaN without a usable gene
     int n_threads,
 ):
-    """Fill the exponential of the median of log y - log_mean over the counts above 0."""
+    """Fill the exponential of the median of log y - log_mean over the counts above 0.
+
+    A guess saves time and changes no number.
+    """
     cdef Py_ssize_t cell
     cdef int t
     cdef double logs[N_LOGS]
@@ -54,27 +65,51 @@ def median_ratios(
             t = threadid()
             size_factors[cell] = median_ratio(
                 first_value + ptr[cell], first_gene + ptr[cell], ptr[cell + 1] - ptr[cell],
-                &log_mean[0], logs, &scratch[t, 0],
+                &log_mean[0], logs, log(size_factors[cell]), &scratch[t, 0],
             )
 
 
 cdef double median_ratio(const value_t* y, const int* genes, Py_ssize_t n, const double* log_mean,
-                         const double* logs, double* ratios) noexcept nogil:
-    cdef Py_ssize_t i, kept = 0
+                         const double* logs, double guess, double* ratios) noexcept nogil:
+    cdef Py_ssize_t i, place
     cdef double upper, lower
-    for i in range(n):
-        if y[i] > 0 and not isnan(log_mean[genes[i]]):
-            ratios[kept] = log_of(y[i], logs) - log_mean[genes[i]]
-            kept += 1
-    if kept == 0:
+    cdef Ratios found
+    if not isnan(guess):
+        found = ratios_between(y, genes, n, log_mean, logs, guess - NEAR, guess + NEAR, ratios)
+    if isnan(guess) or not (
+        found.below <= (found.usable - 1) // 2 and found.usable // 2 < found.below + found.between
+    ):
+        found = ratios_between(y, genes, n, log_mean, logs, -INFINITY, INFINITY, ratios)
+    if found.usable == 0:
         return NAN
-    upper = smallest(ratios, kept, kept // 2)
+    place = found.usable // 2 - found.below
+    upper = smallest(ratios, found.between, place)
     lower = upper
-    if kept % 2 == 0:
+    if found.usable % 2 == 0:
         lower = ratios[0]
-        for i in range(1, kept // 2):
+        for i in range(1, place):
             lower = max(lower, ratios[i])
     return exp((lower + upper) / 2)
+
+
+cdef Ratios ratios_between(
+    const value_t* y, const int* genes, Py_ssize_t n, const double* log_mean, const double* logs,
+    double low, double high, double* ratios,
+) noexcept nogil:
+    """Keep the ratios of usable counts between two bounds; what is left out is overwritten."""
+    cdef Ratios found
+    cdef Py_ssize_t i
+    cdef double ratio
+    cdef bint usable
+    found.usable = found.below = found.between = 0
+    for i in range(n):
+        ratio = log_of(y[i], logs) - log_mean[genes[i]]
+        usable = (y[i] > 0) & (ratio == ratio)
+        found.usable += usable
+        found.below += usable & (ratio < low)
+        ratios[found.between] = ratio
+        found.between += usable & (ratio >= low) & (ratio <= high)
+    return found
 
 
 cdef void fill_logs(double* logs) noexcept nogil:

@@ -54,7 +54,13 @@ class NormalizedMoments:
 
 
 def normalized_moments(counts: Counts, engine: Engine, n_threads: int = 1) -> NormalizedMoments:
-    """Return the moments of y / s of every (group, gene) of a block."""
+    """Return the moments of y / s of every (group, gene) of a block, made once for each engine."""
+    if engine not in counts.moments:
+        counts.moments[engine] = _normalized_moments(counts, engine, n_threads)
+    return counts.moments[engine]
+
+
+def _normalized_moments(counts: Counts, engine: Engine, n_threads: int) -> NormalizedMoments:
     shape = (counts.table.n_groups, counts.n_genes)
     mean, squares = np.empty(shape), np.empty(shape)
     if engine == "reference":
@@ -275,6 +281,7 @@ def _fit(
         counts.ranks,
         counts.run_ptr,
         *table.arrays,
+        normalized_moments(counts, "compiled", n_threads).mean,
         np.ascontiguousarray(start),
         np.ascontiguousarray(np.broadcast_to(precision, len(start)), dtype=np.float64),
         np.array([largest_dispersion(int(n)) for n in totals]),

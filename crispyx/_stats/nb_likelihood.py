@@ -6,9 +6,10 @@ Reference: ``reference.nb_likelihood``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -132,12 +133,16 @@ class Counts:
         Where each run starts.
     table : CellTable
         The cells.
+    moments : dict
+        Those of the counts divided by size factors, once they have been asked for, see
+        :func:`crispyx._stats.dispersion.normalized_moments`.
     """
 
     values: np.ndarray
     ranks: np.ndarray
     run_ptr: np.ndarray
     table: CellTable
+    moments: dict[Engine, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of_block(

@@ -132,6 +132,7 @@ def cell_size_factors(
     log_means: np.ndarray,
     method: SizeFactorMethod,
     n_threads: int = 1,
+    guess: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the unscaled size factors of a block of cells (n_cells,) float64.
 
@@ -145,13 +146,15 @@ def cell_size_factors(
         "poscounts" is divided by its geometric mean afterwards, see :func:`scaled`.
     n_threads : int
         Threads of the kernel.
+    guess : numpy.ndarray (n_cells,) float64 or None
+        Such as those by other log means. It saves time and changes no number.
 
     Returns
     -------
     numpy.ndarray
         NaN for a cell without a count of a usable gene.
     """
-    found = np.empty(block.n_major)
+    found = np.full(block.n_major, np.nan) if guess is None else guess.copy()
     arrays = (block.values, block.minor, block.ptr, log_means)
     if method == "total":
         kernel.cell_totals(*arrays, found, n_threads)

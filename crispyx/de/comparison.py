@@ -65,6 +65,7 @@ class Comparison:
         *,
         part: str = "",
         n_rows: int | None = None,
+        kind: type[TileStore] = TileStore,
     ) -> TileStore:
         """Return a store of tiles beside the output.
 
@@ -78,13 +79,15 @@ class Comparison:
             Name of an earlier pass, whose tiles are no result.
         n_rows : int or None
             Rows of its tables; None takes one for each perturbation.
+        kind : type
+            HeldTile where there is one block, which no file need hold.
         """
         n_groups, n_genes = self.shape
         output = self.output.with_name(f"{self.output.name}.{part}") if part else self.output
         checkpoint = Checkpoint(
             output, self.identity, -(-n_genes // width), self.running.checkpoint_interval
         )
-        return TileStore(output, fields, (n_rows or n_groups, n_genes), width, checkpoint)
+        return kind(output, fields, (n_rows or n_groups, n_genes), width, checkpoint)
 
     def write(
         self, store: TileStore, columns: Mapping[str, Column], uns: Mapping[str, Any]

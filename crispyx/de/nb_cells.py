@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,12 +21,15 @@ from crispyx._jobs.covariates import Covariates
 from crispyx._jobs.plan import Plan
 from crispyx._jobs.size_factors import stream_size_factors
 from crispyx._kernels.layout import Membership
+from crispyx._run.workers import in_parallel
 from crispyx._stats.covariates import by_rank
 from crispyx._stats.nb_likelihood import CellTable, Counts, cell_table, grouped_cells
 from crispyx.de.comparison import Comparison
 from crispyx.de.nb_choices import Choices
 from crispyx.de.nb_stages import Adjustment
 from crispyx.errors import CrispyxWarning, InputError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,32 @@ class ScreenCells:
         split = self.batches.split(self.membership)
         return split, grouped_cells(self.size_factors, split, self.n_threads)
 
-    def parts(self, counts: Counts) -> Iterator[tuple[slice, Counts]]:
-        """Yield the counts of a block for the perturbations that are fitted at a time."""
-        if self.together:
-            yield slice(0, counts.table.n_groups - 1), counts
-            return
-        for k in range(1, counts.table.n_groups):
-            yield slice(k - 1, k), counts.pair(k, self._pair_table(k), self.n_threads)
+    def of_parts(
+        self, counts: Counts, work: Callable[[slice, Counts, int], Result]
+    ) -> list[Result]:
+        """Return what is done with the perturbations of a block that are fitted at a time.
 
-    def _pair_table(self, k: int) -> CellTable:
+        Where those are more than threads, each is the work of one thread.
+
+        Parameters
+        ----------
+        counts : Counts
+            The block.
+        work : callable
+            Takes the rows of the perturbations, the counts of them and the control, and threads.
+        """
+        n_parts = counts.table.n_groups - 1
+        if self.together:
+            return [work(slice(0, n_parts), counts, self.n_threads)]
+        n_threads = 1 if n_parts >= self.n_threads else self.n_threads
+
+        def part(k: int) -> Result:
+            pair = counts.pair(k, self._pair_table(k, n_threads), n_threads)
+            return work(slice(k - 1, k), pair, n_threads)
+
+        return in_parallel(part, range(1, n_parts + 1), self.n_threads // n_threads)
+
+    def _pair_table(self, k: int, n_threads: int) -> CellTable:
         if self.own is None:
             return self.table.pair(k)
         arms = []
@@ -96,7 +116,7 @@ class ScreenCells:
             arm[self._ranks[self.table.cell_ptr[group] : self.table.cell_ptr[group + 1]]] = s
             arms.append(arm)
         cell_ptr = np.concatenate([[0], np.cumsum([len(arm) for arm in arms])])
-        return cell_table(np.concatenate(arms), cell_ptr, self.n_threads)
+        return cell_table(np.concatenate(arms), cell_ptr, n_threads)
 
     @cached_property
     def _ranks(self) -> np.ndarray:

@@ -161,7 +161,9 @@ def nb_glm_test(
     chunk_size : int or None
         Genes per block; speed and memory only. None chooses by the memory budget.
     irls_batch_size : int or None
-        Genes whose tests with all perturbations are made at a time; speed and memory only.
+        Bounds the memory of a block of genes: by what dense counts, means, weights and working
+        responses of so many genes would take, though nothing is dense here. None leaves it to
+        ``chunk_size``. Speed and memory only.
     min_cells_expressed : int
         Genes that fewer cells of both arms together express get p = 1 and effect 0.
     min_pct_ctrl, min_pct_pert : float

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from crispyx._jobs.results import Column
 from crispyx._jobs.tiles import Rows
 from crispyx._kernels.layout import CompressedBlock
+from crispyx._run.threads import one_blas_thread
 from crispyx._stats.dispersion import normalized_moments
 from crispyx._stats.expression_filter import tested_pairs
 from crispyx._stats.moments import Arm
@@ -122,7 +124,18 @@ class Passes:
         return self.chosen.shares_dispersion or self.cells.together
 
     def _counts(self, block: CompressedBlock) -> Counts:
-        return Counts.of_block(block, self.cells.membership, self.cells.table, self.n_threads)
+        """Return the block by group, made once as long as the same block is asked for."""
+        kept = self._last.pop("block", None)  # taken out: the next one may need its memory
+        if kept is None or kept[0] is not block:
+            cells = self.cells
+            kept = None
+            kept = block, Counts.of_block(block, cells.membership, cells.table, self.n_threads)
+        self._last["block"] = kept
+        return kept[1]
+
+    @cached_property
+    def _last(self) -> dict[str, tuple[CompressedBlock, Counts]]:
+        return {}
 
     def _arms(self, block: CompressedBlock, counts: Counts) -> Strata:
         """Return the block by group and batch; by group alone without batches."""
@@ -141,17 +154,22 @@ class Passes:
         if self._at_once:
             fits = [self._genewise(self._arms(block, counts).counts)]
         else:
-            fits = [self._genewise(part) for _, part in self.cells.parts(counts)]
-        return {name: np.concatenate([getattr(fit, name) for fit in fits]) for name in GENEWISE}
+
+            def fit(_: slice, part: Counts, n_threads: int) -> GenewiseFit:
+                return replace(self, n_threads=n_threads)._genewise(part)
+
+            fits = self.cells.of_parts(counts, fit)
+        return {name: np.concatenate([getattr(one, name) for one in fits]) for name in GENEWISE}
 
     def shrinkage(self, store: Rows) -> list[Shrinkage]:
         """Return trend and prior of every fit, from the tiles of the first pass."""
         table = self.cells.table if self.cells.batches is None else self.cells.arms[1]
         n_cells = table.n_cells
         found = []
-        for fit, groups in enumerate(self.chosen.fits(len(n_cells))):
-            alpha, mean = (store.rows(name, fit, fit + 1) for name in GENEWISE)
-            found += fit_shrinkage(GenewiseFit(alpha, mean), n_cells[groups], self.chosen)
+        with one_blas_thread():
+            for fit, groups in enumerate(self.chosen.fits(len(n_cells))):
+                alpha, mean = (store.rows(name, fit, fit + 1) for name in GENEWISE)
+                found += fit_shrinkage(GenewiseFit(alpha, mean), n_cells[groups], self.chosen)
         return found
 
     def tested(
@@ -181,20 +199,21 @@ class Passes:
         strata = self._arms(block, counts)
         if self._at_once:
             fitted = self._fitted(strata.counts, kept, shrinkage)
-        totals = _totals(counts)
-        for rows, part in self.cells.parts(counts):
-            own = shrinkage
+        too_few = _totals_below(counts, self.min_total_count)
+        within = None if self.cells.batches is None else strata
+
+        def test(rows: slice, part: Counts, n_threads: int) -> None:
+            passes = replace(self, n_threads=n_threads)
+            own = shrinkage if self.chosen.shares_dispersion else shrinkage[rows]
             if fitted is None:
-                own = shrinkage[rows]
                 of_part = None if kept is None else _rows_of(kept, rows)
-                dispersions = self._fitted(part, of_part, own)
+                dispersions = passes._fitted(part, of_part, own)
             else:
                 dispersions = {name: np.broadcast_to(t, shape)[rows] for name, t in fitted.items()}
-                if not self.chosen.shares_dispersion:
-                    own = shrinkage[rows]
-            within = None if self.cells.batches is None else strata
-            for name, table in self._test(part, dispersions, totals, own, within).items():
+            for name, table in passes._test(part, dispersions, too_few, own, within).items():
                 tile[name][rows] = table
+
+        self.cells.of_parts(counts, test)
         return tile
 
     def _fitted(
@@ -216,7 +235,7 @@ class Passes:
         self,
         counts: Counts,
         dispersions: Tile,
-        totals: np.ndarray,
+        too_few: np.ndarray,
         shrinkage: list[Shrinkage],
         strata: Strata | None,
     ) -> Tile:
@@ -225,7 +244,7 @@ class Passes:
         n_expressing = control.n_expressing + perturbed.n_expressing
         untested = ~tested_pairs(control, perturbed, self.limits.thresholds, self.engine)
         untested |= perturbed.n_cells < self.limits.min_cells_pert
-        untested |= totals < self.min_total_count
+        untested |= too_few
         absent = ~untested & (n_expressing == 0)
         few = ~untested & ~absent & (n_expressing < self.limits.min_cells_expressed)
         left_out = untested | absent | few
@@ -260,13 +279,13 @@ def _rows_of(genewise: GenewiseFit, rows: slice) -> GenewiseFit:
     return GenewiseFit(*(getattr(genewise, name)[rows] for name in GENEWISE))
 
 
-def _totals(counts: Counts) -> np.ndarray:
-    """Return the sum of all counts of each gene (n_genes,), exact for whole numbers."""
-    found = np.zeros(counts.n_genes)
-    starts, expressed = counts.run_ptr[:, 0], counts.run_ptr[:, -1] > counts.run_ptr[:, 0]
-    if expressed.any():
-        found[expressed] = np.add.reduceat(counts.values.astype(np.float64), starts[expressed])
-    return found
+def _totals_below(counts: Counts, limit: float) -> np.ndarray:
+    """Return which genes have counts that add up to less (n_genes,) bool; none is below 1."""
+    starts, stops = counts.run_ptr[:, 0], counts.run_ptr[:, -1]
+    below = stops - starts < limit
+    for g in np.flatnonzero(below).tolist():
+        below[g] = counts.values[starts[g] : stops[g]].sum(dtype=np.float64) < limit
+    return below
 
 
 def _arms(counts: Counts, engine: Engine, n_threads: int) -> tuple[Arm, Arm]:

@@ -116,21 +116,13 @@ class Shrinking:
         assert self.cells is not None  # counts are looked at
         counts = Counts.of_block(block, self.cells.membership, self.cells.table, self.n_threads)
         alpha = np.where(is_fitted(columns["status"]), columns["dispersion"], np.nan)
-        found = [
-            (
-                rows,
-                shrink_counts(
-                    part,
-                    alpha[rows],
-                    self.scale[rows],
-                    self.searching,
-                    self.engine,
-                    self.n_threads,
-                ),
-            )
-            for rows, part in self.cells.parts(counts)
-        ]
-        return self._tile(columns, found)
+
+        def shrink(rows: slice, part: Counts, n_threads: int) -> tuple[slice, Shrunk]:
+            scale = self.scale[rows]
+            searching, engine = self.searching, self.engine
+            return rows, shrink_counts(part, alpha[rows], scale, searching, engine, n_threads)
+
+        return self._tile(columns, self.cells.of_parts(counts, shrink))
 
     def _tile(self, columns: Tile, parts: list[tuple[slice, Shrunk]]) -> Tile:
         """Put the modes in place of what was fitted; the other genes keep what they have."""

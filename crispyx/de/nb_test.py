@@ -19,9 +19,9 @@ from crispyx._io.source import MatrixSource
 from crispyx._jobs.block_work import Work
 from crispyx._jobs.covariates import Covariates, read_covariates
 from crispyx._jobs.driver import run_units
-from crispyx._jobs.plan import MAX_WIDTH, Plan, plan_genes
+from crispyx._jobs.plan import BLOCK_VALUES, Plan, plan_genes
 from crispyx._jobs.screen import REST, Screen
-from crispyx._jobs.tiles import Rows, TileStore
+from crispyx._jobs.tiles import HeldTile, Rows, TileStore
 from crispyx._kernels.layout import CompressedBlock, Membership
 from crispyx._run.budget import working_memory
 from crispyx._run.quiet import leaving_out
@@ -46,6 +46,9 @@ from crispyx.errors import CrispyxWarning, InputError
 BYTES_PER_VALUE = 40  # a non-zero of a block: read, grouped with its rank, once more for a pair
 BYTES_PER_PAIR = 500  # of one gene and one perturbation: fits, sums, and tiles that wait
 WIDE_TILE = 128_000_000  # bytes of a block of comparisons that are fitted one at a time
+TILE = 32_000_000  # and of those that are fitted together
+LEAST_WIDTH = 128
+DENSE_BYTES = 32  # of a cell and gene: count, mean, weight and working response
 STATUS = (
     "tested",
     "untested",
@@ -83,7 +86,7 @@ class NegativeBinomialTest(Method):
     shares_control : bool
         Make the control's sums once for all perturbations.
     genes_at_a_time : int or None
-        Genes fitted at a time.
+        Genes whose dense tables would take the memory of a block.
     dense_fraction : float
         Share of the memory for the tables of a block.
     shrinks_effects : bool
@@ -219,20 +222,27 @@ class NegativeBinomialTest(Method):
             if not running.resume:
                 final.remove()
             shrinkage = None
+            # What one block leaves is computed again sooner than read back.
+            in_one = plan.width >= comparison.shape[1] and running.checkpoint_interval is None
             if passes.has_barrier:
                 first = comparison.store(
-                    GENEWISE, plan.width, part="genewise", n_rows=passes.n_fits
+                    GENEWISE,
+                    plan.width,
+                    part="genewise",
+                    n_rows=passes.n_fits,
+                    kind=HeldTile if in_one and not running.resume else TileStore,
                 )
                 if not (running.resume and final.is_complete()):
-                    drive(first, stream.blocks, passes.genewise, label=f"{self.name}: dispersions")
-                    first.save()
+                    label = f"{self.name}: dispersions"
+                    drive(first, stream.repeated, passes.genewise, label=label)
+                    first.settle()
                     shrinkage = passes.shrinkage(first)
 
             def test(block: CompressedBlock) -> Tile:
                 return work.tested(block, _columns(first, GENEWISE, block), shrinkage)
 
-            drive(final, stream.blocks, test, label=self.name)
-            final.save()
+            drive(final, stream.repeated, test, label=self.name)
+            final.settle()
             if first is not None:
                 first.remove()
             if not self.shrinks_effects:
@@ -248,7 +258,7 @@ class NegativeBinomialTest(Method):
                 assert columns is not None  # of the pass before
                 return work.shrunk(block, columns, scale)
 
-            drive(shrunk, stream.blocks, shrink, label=f"{self.name}: shrinkage")
+            drive(shrunk, stream.repeated, shrink, label=f"{self.name}: shrinkage")
             self.complete(comparison, stream, shrunk, work, final, scale, profile=profile)
             final.remove()
         finally:
@@ -296,14 +306,19 @@ class NegativeBinomialTest(Method):
         n_groups, n_genes = comparison.shape
         running, width = comparison.running, comparison.running.width
         room = self.dense_fraction * working_memory(running.memory_limit_gb)
-        most = max(1, int(room // (BYTES_PER_PAIR * n_groups)))
+        per_gene = BYTES_PER_PAIR * n_groups
+        most = max(1, int(room // per_gene))
         apart = not self.shares_control or (
             self.size_factors is None and self.choices.size_factor_scope == "per_comparison"
         )
-        if width is None and apart:
-            width = max(MAX_WIDTH, WIDE_TILE // (BYTES_PER_PAIR * n_groups))
-        if self.genes_at_a_time is not None and not apart:
-            width = min(width or MAX_WIDTH, self.genes_at_a_time)
+        if width is None:
+            width = max(LEAST_WIDTH, (WIDE_TILE if apart else TILE) // per_gene)
+            if not apart:
+                stored = max(1, comparison.source.storage.n_stored)
+                width = min(width, max(1, BLOCK_VALUES * n_genes // stored))
+        if self.genes_at_a_time is not None:
+            dense = DENSE_BYTES * comparison.source.shape[0] * self.genes_at_a_time
+            width = min(width, max(1, dense // per_gene))
         return plan_genes(
             comparison.source,
             comparison.screen,
@@ -311,7 +326,7 @@ class NegativeBinomialTest(Method):
             bytes_per_result=BYTES_PER_PAIR,
             bytes_per_value=BYTES_PER_VALUE,
             memory_limit_gb=running.memory_limit_gb,
-            width=min(width or MAX_WIDTH, most, n_genes),
+            width=min(width, most, n_genes),
             n_threads=comparison.n_threads,
         )
 

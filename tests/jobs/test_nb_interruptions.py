@@ -10,6 +10,7 @@ import pytest
 from layouts import assert_same_bits, tables_of
 from negative_binomial_screens import run_nb, write_screen
 
+from crispyx._stats.nb_likelihood import Counts
 from crispyx.de.comparison import Comparison
 from crispyx.de.nb_passes import Passes
 from crispyx.errors import CheckpointError
@@ -132,3 +133,33 @@ def test_a_damaged_first_pass_is_computed_again(damage: str, screen: Path, monke
     begun = begun_units(monkeypatch)
     assert_same_bits(run(screen, resume=True), expected)
     assert begun == {FIRST: [0, 3, 6, 9, 12], SECOND: [6, 9, 12]}
+
+
+@pytest.mark.parametrize("interval", [None, 1])
+def test_the_one_block_of_a_small_screen_is_grouped_once(interval, screen, monkeypatch) -> None:
+    grouped: list[int] = []
+    of_block = Counts.of_block.__func__
+
+    def counted(cls: type, block: Any, *more: Any) -> Counts:
+        grouped.append(block.n_major)
+        return of_block(cls, block, *more)
+
+    left: list[bool] = []
+    tested = Passes.tested
+
+    def looking(self: Passes, *given: Any, **more: Any) -> Any:
+        left.append(screen.with_name("out.h5ad.genewise.progress.json").exists())
+        return tested(self, *given, **more)
+
+    expected = run(screen, "whole")
+    monkeypatch.setattr(Counts, "of_block", classmethod(counted))
+    monkeypatch.setattr(Passes, "tested", looking)
+    assert_same_bits(run(screen, chunk_size=None, checkpoint_interval=interval), expected)
+    assert grouped == [14]
+    assert left == [interval is not None]  # the first pass is noted when that was asked for
+
+
+def test_a_bound_on_dense_genes_narrows_the_blocks(screen: Path, monkeypatch) -> None:
+    begun = begun_units(monkeypatch)
+    run(screen, chunk_size=None, irls_batch_size=1)
+    assert begun[FIRST] == begun[SECOND] == list(range(0, 14, 2))

@@ -63,3 +63,13 @@ def test_control_genes_alone_set_the_scale() -> None:
 def test_the_median_of_ratios_says_where_it_cannot_work() -> None:
     with pytest.raises(InputError, match=r"needs a gene that all 50 cells express.*'sparse'"):
         gene_sums([block_of(COUNTS)], 80).log_means("deseq2")
+
+
+@pytest.mark.parametrize("error", [0.0, 0.04, -0.04, 0.2, -9.0, 9.0])
+def test_a_guess_changes_no_bit(error: float) -> None:
+    block = block_of(COUNTS)
+    means = gene_sums([block], 80).log_means("sparse")
+    plain = cell_size_factors(block, means, "sparse")
+    guess = plain * np.exp(error)
+    np.testing.assert_array_equal(cell_size_factors(block, means, "sparse", 2, guess), plain)
+    np.testing.assert_array_equal(guess, plain * np.exp(error))
