@@ -11,6 +11,7 @@ cdef extern from "student_tail.h" nogil:
         const double* t, const double* df, double* p, int64_t n)
 
 cdef enum:
+    ROWS = 16    # taken at a time: other threads need the cores as well
     STRIP = 256  # genes between the two loops, whose degrees of freedom stay in the cache
 
 
@@ -93,7 +94,7 @@ def log_fold_changes(
     """
     cdef Py_ssize_t k, c, g
     with nogil:
-        for k in prange(mean1.shape[0], schedule="static", num_threads=n_threads):
+        for k in prange(mean1.shape[0], schedule="dynamic", chunksize=ROWS, num_threads=n_threads):
             c = k if before.shape[0] > 1 else 0
             for g in range(mean1.shape[1]):
                 change[k, g] = log2((expm1(mean1[k, g]) + pseudocount) / before[c, g])
