@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from struct import Struct
 
 import h5py
 import numpy as np
@@ -13,7 +14,10 @@ from crispyx._kernels import chunk_filters as kernel
 
 GZIP, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 LZF = h5py.h5z.FILTER_LZF
+BLOSC, ZSTD = 32001, 32015  # as registered with the HDF Group
 KNOWN = {(), (GZIP,), (LZF,), (SHUFFLE, GZIP), (SHUFFLE, LZF)}
+OPTIONAL = {(BLOSC,), (ZSTD,), (SHUFFLE, ZSTD)}  # where numcodecs is installed
+BLOSC_HEADER = Struct("<4xI4xI")  # plain and compressed bytes
 
 
 class ChunkError(Exception):
@@ -37,10 +41,12 @@ class Filters:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> Filters | None:
-        """Return the filters of a dataset; None for others than gzip, LZF and shuffle."""
+        """Return the filters of a dataset; None for others than are undone here."""
         settings = dataset.id.get_create_plist()
         codes = tuple(settings.get_filter(i)[0] for i in range(settings.get_nfilters()))
-        return cls(codes, dataset.dtype.itemsize) if codes in KNOWN else None
+        if codes in KNOWN or (codes in OPTIONAL and _has_codecs()):
+            return cls(codes, dataset.dtype.itemsize)
+        return None
 
     def undo(self, packed: bytes | bytearray, mask: int, out: np.ndarray) -> None:
         """Write the bytes of a chunk.
@@ -67,6 +73,8 @@ class Filters:
                 plain = _inflate(plain, len(out))
             elif self.codes[place] == LZF:
                 plain = _expand(plain, len(out))
+            elif self.codes[place] != SHUFFLE:
+                plain = _decode(self.codes[place], bytes(plain), len(out))
             else:
                 kernel.unshuffle(_whole(plain, out), out, self.width)
                 return
@@ -106,3 +114,31 @@ def _expand(packed: bytes | bytearray | np.ndarray, n_bytes: int) -> np.ndarray:
     if n_found != n_bytes:
         raise ChunkError(f"{n_found} bytes where {n_bytes} were expected")
     return plain
+
+
+@cache
+def _has_codecs() -> bool:
+    try:
+        import numcodecs.blosc
+        import numcodecs.zstd  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _decode(code: int, packed: bytes, n_bytes: int) -> bytes:
+    """Return the bytes of a chunk of blosc or zstd."""
+    from numcodecs import blosc, zstd
+
+    try:
+        if code == ZSTD:
+            return zstd.decompress(packed)
+        # The library goes by what the header says of both lengths.
+        if BLOSC_HEADER.size > len(packed) or BLOSC_HEADER.unpack_from(packed) != (
+            n_bytes,
+            len(packed),
+        ):
+            raise ChunkError("a header of blosc that does not fit its chunk")
+        return blosc.decompress(packed)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise ChunkError(str(error)) from error

@@ -46,6 +46,7 @@ class CompressedStorage:
         self.data, self.indices = stored_array(data), stored_array(indices)
         self.n_major, self.n_minor = n_major, n_minor
         self.where = where
+        self.layout = layout
         self.dtype = np.dtype(data.dtype)
         self._axes = ("row", "column") if layout == "csr" else ("column", "row")
         for name, part in (("indices", indices), ("indptr", indptr)):
@@ -73,6 +74,11 @@ class CompressedStorage:
                 f"{self._axes[0]} {bad} of {n_major} while {data.shape[0]} values are stored; "
                 "the file is damaged: copy or write it again"
             )
+
+    def with_indices(self, indices: np.ndarray) -> CompressedStorage:
+        """Return the matrix with the same indices held in another array."""
+        shape = self.n_major, self.n_minor
+        return CompressedStorage(self.data, indices, self.indptr, *shape, self.where, self.layout)
 
     @property
     def n_stored(self) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crispyx._io.compressed import joined
-from crispyx._io.rows_in_place import RowsInPlace, mapped
+from crispyx._io.compressed import CompressedStorage, joined
+from crispyx._io.rows_in_place import MappedArray, RowsInPlace, mapped, require_whole
 from crispyx._io.segments import MAX_SEGMENT_MAJOR, SegmentStore
 from crispyx._io.source import MatrixSource, MatrixSummary
 from crispyx._kernels import compressed as compressed_kernel
@@ -23,6 +23,7 @@ from crispyx._run.workers import in_parallel
 from crispyx.errors import InputError
 
 LOG_TARGET_SUM = 1e4
+MAX_SHORT = (1 << 16) - 1  # genes that 16 bits tell apart, the number behind the last included
 
 
 @dataclass(frozen=True)
@@ -117,18 +118,25 @@ class GeneStream:
 
     def _look_in_place(self) -> RowsInPlace | None:
         """Check the matrix where it lies; None if it is not there, or its rows are not in order."""
-        storage = mapped(self.source.storage)
-        if storage is None:
+        found = mapped(self.source.storage)
+        if found is None:
             return None
+        storage: CompressedStorage = found
         there = replace(self.source, storage=storage)
-
         summary = self._empty_summary()
+        # A short copy of the positions takes less memory than the pages of the file.
+        short = isinstance(storage.indices, MappedArray) and storage.n_minor <= MAX_SHORT
+        genes = np.empty(len(storage.indices) if short else 0, dtype=np.uint16)
 
         def check(part: tuple[int, int]) -> MatrixSummary | None:
             seen = summary.part()
             for block in there.native_blocks(seen, start=part[0], stop=part[1], **self._bounds):
                 if len(block.minor) and not np.may_share_memory(block.minor, storage.indices):
                     return None
+                if short:
+                    begin, end = storage.indptr[[block.start, block.stop]].tolist()
+                    genes[begin:end] = block.minor
+                    storage.indices.let_go(begin, end)
             return seen
 
         parts = list(_shares(storage.indptr, self.membership.stretches(), self.n_threads))
@@ -138,6 +146,9 @@ class GeneStream:
             summary.add(seen)
         self._read_members(summary)
         self.summary = summary
+        if short:
+            require_whole(storage)
+            storage = storage.with_indices(genes)
         return RowsInPlace(storage, self.membership, summary.stored_zeros, self.n_threads)
 
     def _turn_around(self, summary: MatrixSummary | None) -> SegmentStore:
@@ -237,7 +248,7 @@ class GeneStream:
             return
         sizes = self.summary.library_sizes if self._take_log1p else np.empty(0)
         if self._rows is not None:
-            self._rows.rewind()
+            self._rows.rewind(self.source.shape[1] if stop is None else stop)
             for begin, end in self._cut(width, start, stop):
                 yield self._rows.block(begin, end, sizes, LOG_TARGET_SUM)
             return
@@ -281,8 +292,10 @@ class GeneStream:
     def _columns(self, start: int, stop: int) -> CompressedBlock:
         """Return genes of a CSC input as stored, and put them into the summary."""
         unseen = start >= self._seen
+        # In one part, where memory allows: parts are joined, which copies them.
+        whole = {"max_values": self.source.storage.n_stored, **self._bounds}
         parts = self.source.native_blocks(
-            self.summary if unseen else None, start=start, stop=stop, **self._bounds
+            self.summary if unseen else None, start=start, stop=stop, **whole
         )
         block = joined(list(parts))
         if unseen:

@@ -21,9 +21,11 @@ from crispyx._io.disk import writable_file
 from crispyx._io.encode import mark, start_file
 from crispyx._kernels.densify import densify
 from crispyx._kernels.layout import CompressedBlock
+from crispyx._kernels.strips import start_writing
 from crispyx.errors import InputError
 
 Layout = Literal["csr", "csc", "dense"]
+LARGE = 1 << 20  # bytes of a write that the disk is told of at once
 
 
 def create_placed(
@@ -72,9 +74,12 @@ class PlacedWriter:
             return
         data = np.ascontiguousarray(values).data.cast("B")
         offset = self._places[name] + position * values.dtype.itemsize
+        place, n_bytes = offset, data.nbytes
         while data:  # a write may be cut short, by a limit or beyond 2 GB
             written = os.pwrite(self.handle, data, offset)
             data, offset = data[written:], offset + written
+        if n_bytes >= LARGE:  # on its way to the disk while the next values are computed
+            start_writing(self.handle, place, n_bytes)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,7 +2,8 @@
 
 The number of values of every output vector is found first. Then the input is passed over and its
 values are put into their places in a panel: as many consecutive output vectors as the memory budget
-holds, one pass for each panel. Values are moved as they are stored, zeros included.
+holds, one pass for each panel. A matrix in one piece that memory holds is turned around where it
+lies instead. Values are moved as they are stored, zeros included.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from crispyx._io.compressed import CompressedStorage
-from crispyx._io.matrix import STREAM_VALUES, Storage
+from crispyx._io.matrix import READ_VALUES, STREAM_VALUES, Storage
+from crispyx._io.other_axis import SHARES, OtherAxis
 from crispyx._kernels import rearrange as kernel
 from crispyx._kernels.layout import CompressedBlock
 from crispyx._run.budget import require
@@ -24,6 +26,7 @@ from crispyx.errors import InputError
 
 BYTES_PER_READ = 40  # a value being read: stored, converted, checked; or two blocks that wait
 BYTES_PER_VECTOR = 64  # pointers and counts of an output vector, for two threads
+BLOCKS = 3  # being filled, waiting and being written, where the input stays where it is
 
 
 class Rearranged:
@@ -62,6 +65,7 @@ class Rearranged:
         self._turned = turned
         self.n_vectors = storage.n_minor if turned else storage.n_major
         self.dtype = storage.dtype.newbyteorder("=")
+        self._reordered = place is not None
         if place is None:
             place = np.arange(self.n_vectors)
         self._place = place.astype(np.int32)
@@ -73,6 +77,8 @@ class Rearranged:
     @cached_property
     def ptr(self) -> np.ndarray:
         """Where each output vector starts (n_vectors + 1,) int64; found by a pass if need be."""
+        if self._in_place is not None:
+            return self._in_place.ptr
         counts = np.zeros(self.n_vectors, dtype=np.int64)
         if self._turned:
             counts[self._place] = self._count_minor()
@@ -82,6 +88,29 @@ class Rearranged:
             for block in self._blocks():
                 counts[self._place[block.start : block.stop]] = np.diff(block.ptr)
         return np.concatenate([[0], np.cumsum(counts)])
+
+    @cached_property
+    def _in_place(self) -> OtherAxis | None:
+        """The matrix where it lies, if it can be turned around there and memory can hold it."""
+        storage = self._storage
+        if not self._turned or self._reordered or not isinstance(storage, CompressedStorage):
+            return None
+        n_threads = resolve_threads()
+        # Pages of a mapped file count as memory of the process as well.
+        left = self._budget - self._bytes_per_value * storage.n_stored
+        left -= 8 * SHARES * n_threads * self.n_vectors
+        if BLOCKS * self._bytes_per_value * min(READ_VALUES, storage.n_stored) > left:
+            return None
+        there = OtherAxis.of(storage, n_threads)
+        if there is None:
+            return None
+        longest = int(np.diff(there.ptr).max(initial=0))
+        return there if BLOCKS * self._bytes_per_value * longest <= left else None
+
+    @property
+    def n_blocks(self) -> int:
+        """About how many blocks there will be."""
+        return max(1, self.n_values // (STREAM_VALUES if self._in_place is None else READ_VALUES))
 
     @property
     def n_values(self) -> int:
@@ -96,6 +125,9 @@ class Rearranged:
         InputError
             The input is damaged, or changed while it was read.
         """
+        if self._in_place is not None:
+            yield from self._in_place.blocks(first, READ_VALUES)
+            return
         ptr = self.ptr
         longest = int(np.diff(ptr).max(initial=0)) * self._bytes_per_value
         require(3 * longest, self._budget, f"{self._storage.where}: rearranging")

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crispyx._io.matrix import STREAM_VALUES
 from crispyx._io.paths import prepare_output
 from crispyx._io.placed import MatrixForm
 from crispyx._io.rearranged import Rearranged
@@ -76,8 +75,7 @@ def write_rearranged(
 
     def blocks(first: int) -> Iterator[CompressedBlock]:
         vectors = matrix.blocks(first)
-        n_blocks = max(1, matrix.n_values // STREAM_VALUES)
-        return track(vectors, total=n_blocks, label=layout, unit="block", show=show)
+        return track(vectors, total=matrix.n_blocks, label=layout, unit="block", show=show)
 
     write_matrix_file(
         output, form, blocks, fill, Checkpoint(output, fingerprint, 1, None), resume=resume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from crispyx._io.writer import completed_h5ad
 from crispyx._jobs.screen import Screen
 from crispyx._jobs.tiles import TileStore
 from crispyx._run.fingerprint import require_unchanged
+from crispyx._run.prefetch import prefetch
 
-STRIP_BYTES = 32_000_000
+STRIP_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,16 @@ def write_result(
         Entry of uns that repeats the tables in scanpy's layout.
     """
     shape = (store.n_groups, store.n_genes)
+    store.start_writing()  # while p-values are corrected
     with completed_h5ad(store.work_path, output) as file:
         for path, column in {"X": x, **{f"layers/{k}": v for k, v in layers.items()}}.items():
             if column.of_rows is None and np.dtype(column.dtype) == store.fields[column.field]:
                 file[path] = file[f"{TABLES}/{column.field}"]  # another name of the same table
                 continue
             table = create_array(file, path, shape, np.dtype(column.dtype))
-            for start, stop in _strips(store, column):
-                rows = store.rows(column.field, start, stop)
-                table[start:stop] = rows if column.of_rows is None else column.of_rows(rows)
+            with closing(prefetch(_strips(store, column))) as strips:
+                for start, rows in strips:
+                    table[start : start + len(rows)] = rows
         labels = np.array(screen.groups, dtype=object)
         write_frame(
             file, "obs", labels, {screen.perturbation_column: labels}, index_name="perturbation"
@@ -104,9 +107,11 @@ def write_result(
     store.remove()
 
 
-def _strips(store: TileStore, column: Column) -> Iterator[tuple[int, int]]:
+def _strips(store: TileStore, column: Column) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first row of each run of rows of a table, and these rows."""
     step = max(1, STRIP_BYTES // (8 * store.n_genes))
     if column.all_rows:
         step = store.n_groups
     for start in range(0, store.n_groups, step):
-        yield start, min(start + step, store.n_groups)
+        rows = store.rows(column.field, start, min(start + step, store.n_groups))
+        yield start, rows if column.of_rows is None else column.of_rows(rows)

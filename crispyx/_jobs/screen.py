@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crispyx._io.annotations import as_labels, as_text
+from crispyx._io.annotations import as_labels, as_text, n_repeated
 from crispyx._io.memberships import PREFIX, read_memberships
 from crispyx._io.source import MatrixSource
 from crispyx._jobs.labels import _shown, resolve_control_label
@@ -113,13 +113,12 @@ def resolve_screen(
 
 
 def _warn_about_repeated_cells(source: MatrixSource) -> None:
-    names = source.obs.index
-    n_repeated = len(names) - len(set(names))
-    if n_repeated:
-        unique, counts = np.unique(names.astype(str), return_counts=True)
+    n_more = n_repeated(source.obs)
+    if n_more:
+        unique, counts = np.unique(source.obs.index.astype(str), return_counts=True)
         first = str(unique[counts > 1][0])
         warnings.warn(
-            f"{n_repeated} cell names of {source.path or source.where} stand more than once "
+            f"{n_more} cell names of {source.path or source.where} stand more than once "
             f"(first: {first!r}); each row counts as a cell of its own",
             CrispyxWarning,
             stacklevel=5,
@@ -148,9 +147,9 @@ class _Cells:
 
 def _labelled_cells(source: MatrixSource, column: str) -> _Cells:
     labels = as_labels(source.obs.column(column))
-    names = list(dict.fromkeys(label for label in labels if label is not None))
+    names = [label for label in dict.fromkeys(labels.tolist()) if label is not None]
     code_of = {name: code for code, name in enumerate(names)}
-    known = np.array([label is not None for label in labels], dtype=bool)
+    known = np.array([label is not None for label in labels.tolist()], dtype=bool)
     n_missing = int(np.count_nonzero(~known))
     if n_missing:
         warnings.warn(
@@ -159,7 +158,8 @@ def _labelled_cells(source: MatrixSource, column: str) -> _Cells:
             CrispyxWarning,
             stacklevel=5,
         )
-    codes = np.array([code_of[label] for label in labels[known]], dtype=np.int64)
+    n_known = int(np.count_nonzero(known))
+    codes = np.fromiter(map(code_of.__getitem__, labels[known].tolist()), np.int64, n_known)
     return _Cells(names, np.concatenate([[0], np.cumsum(known)]), codes, known)
 
 

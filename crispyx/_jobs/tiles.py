@@ -18,6 +18,7 @@ import numpy as np
 from crispyx._io.paths import begun_path, work_path
 from crispyx._io.tables import create_tables, table_places, write_columns
 from crispyx._jobs.checkpoint import Checkpoint
+from crispyx._kernels.strips import start_writing
 
 
 class Rows(Protocol):
@@ -158,6 +159,11 @@ class TileStore:
             place = self._places[name] + (row * self.n_genes + start) * kind.itemsize
             table[row] = np.frombuffer(os.pread(self._file, table[row].nbytes, place), dtype=kind)
         return table
+
+    def start_writing(self) -> None:
+        """Let the disk begin with the tables: no tile will be added."""
+        if self._file is not None:
+            start_writing(self._file, 0, 0)
 
     def close(self) -> None:
         """Close the work file; it stays for a later resume."""

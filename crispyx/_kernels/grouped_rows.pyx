@@ -12,19 +12,13 @@ from cython.parallel cimport prange
 
 ctypedef long long int64
 
-cdef extern from *:
-    """
-    #if defined(__GNUC__) || defined(__clang__)
-    #define crispyx_prefetch(address) __builtin_prefetch(address)
-    #else
-    #define crispyx_prefetch(address)
-    #endif
-    """
-    void prefetch "crispyx_prefetch"(const void* address) nogil
+cdef extern from "prefetch.h" nogil:
+    void prefetch "crispyx_prefetch"(const void* address)
 
 cdef enum:
     AHEAD = 8       # rows between the one that is read and the one that is fetched
     TOGETHER = 8    # genes whose places are summed side by side: a line of the cache
+    GROUPS_TOGETHER = 16
 
 ctypedef fused value_t:
     float
@@ -35,6 +29,7 @@ ctypedef fused out_t:
     double
 
 ctypedef fused index_t:
+    unsigned short
     int
     int64
 
@@ -59,9 +54,8 @@ def count_genes(
             for i in range(group_ptr[k], group_ptr[k + 1]):
                 for j in range(ptr[cells[i]], ptr[cells[i] + 1]):
                     g = genes[j]
-                    if g < 0 or g >= n_genes:
-                        continue
-                    counts[k, g] += not stored_zeros or values[j] != 0
+                    if 0 <= g < n_genes:
+                        counts[k, g] += not stored_zeros or values[j] != 0
 
 
 def place_runs(
@@ -111,33 +105,48 @@ def fill_runs(
 
     With library sizes, ``log1p(value * target_sum / size)`` is copied.
     """
-    cdef Py_ssize_t k, i
-    cdef bint logs = sizes.shape[0] > 0
-    cdef int64 j, last, slot, n_out = out_values.shape[0]
-    cdef index_t g, first = <index_t> start, stop = <index_t> (start + places.shape[1])
+    cdef Py_ssize_t k
+    cdef Py_ssize_t n_groups = places.shape[0]
+    cdef const double* size_of = &sizes[0] if sizes.shape[0] > 0 else NULL
+    # Runs of neighboring groups share lines of the cache: one thread takes several groups.
+    cdef int together = <int> max(1, min(GROUPS_TOGETHER, n_groups // (8 * n_threads)))
+    if values.shape[0] == 0 or cells.shape[0] == 0:
+        return
     with nogil:
-        for k in prange(places.shape[0], schedule="dynamic", num_threads=n_threads):
-            for i in range(group_ptr[k], group_ptr[k + 1]):
-                if i + AHEAD < group_ptr[k + 1]:
-                    prefetch(&genes[0] + begin[i + AHEAD])
-                    prefetch(&values[0] + begin[i + AHEAD])
-                j = begin[i]
-                last = ptr[cells[i] + 1]
-                while j < last and genes[j] < first:
-                    j = j + 1
-                while j < last:
-                    g = genes[j]
-                    if g >= stop:
-                        break
-                    if g >= first and (not stored_zeros or values[j] != 0):
-                        slot = places[k, g - first]
-                        if slot < n_out:
-                            places[k, g - first] = slot + 1
-                            if logs:
-                                out_values[slot] = <out_t> log1p(
-                                    values[j] * target_sum / sizes[cells[i]]
-                                )
-                            else:
-                                out_values[slot] = <out_t> values[j]
-                    j = j + 1
-                begin[i] = j
+        for k in prange(n_groups, schedule="dynamic", chunksize=together, num_threads=n_threads):
+            fill_group(
+                &values[0], &genes[0], &ptr[0], &cells[0], group_ptr[k], group_ptr[k + 1],
+                <index_t> start, <index_t> (start + places.shape[1]), stored_zeros, &begin[0],
+                &places[k, 0], size_of, target_sum, &out_values[0], out_values.shape[0],
+            )
+
+
+cdef void fill_group(
+    const value_t* values, const index_t* genes, const int64* ptr, const int* cells,
+    int64 first_cell, int64 last_cell, index_t first, index_t stop, bint stored_zeros,
+    int64* begin, int64* places, const double* sizes, double target_sum, out_t* out, int64 n_out,
+) noexcept nogil:
+    cdef int64 i, j, last, slot
+    cdef index_t g
+    for i in range(first_cell, last_cell):
+        if i + AHEAD < last_cell:
+            prefetch(genes + begin[i + AHEAD])
+            prefetch(values + begin[i + AHEAD])
+        j = begin[i]
+        last = ptr[cells[i] + 1]
+        while j < last and genes[j] < first:
+            j += 1
+        while j < last:
+            g = genes[j]
+            if g >= stop:
+                break
+            if g >= first and (not stored_zeros or values[j] != 0):
+                slot = places[g - first]
+                if slot < n_out:
+                    places[g - first] = slot + 1
+                    if sizes != NULL:
+                        out[slot] = <out_t> log1p(values[j] * target_sum / sizes[cells[i]])
+                    else:
+                        out[slot] = <out_t> values[j]
+            j += 1
+        begin[i] = j

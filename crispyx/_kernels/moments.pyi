@@ -1,6 +1,9 @@
 # Types of moments.pyx; the arrays are described there.
 import numpy as np
 
+def fractions(
+    n_expressing: np.ndarray, n_cells: np.ndarray, fraction: np.ndarray, n_threads: int
+) -> None: ...
 def group_moments(
     values: np.ndarray,
     run_ptr: np.ndarray,

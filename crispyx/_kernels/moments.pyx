@@ -10,9 +10,28 @@ from cython.parallel cimport prange
 
 ctypedef long long int64
 
+cdef enum:
+    ROWS = 16  # taken at a time: other threads need the cores as well
+
 ctypedef fused value_t:
     float
     double
+
+
+def fractions(
+    const int64[:, ::1] n_expressing,  # IN (n_groups, n_genes)
+    const int64[::1] n_cells,          # IN (n_groups,)
+    float[:, ::1] fraction,            # OUT (n_groups, n_genes), NaN for a group without cells
+    int n_threads,
+):
+    """Fill the fraction of expressing cells."""
+    cdef Py_ssize_t k, g
+    cdef double n, nan = float("nan")
+    with nogil:
+        for k in prange(n_expressing.shape[0], schedule="dynamic", chunksize=ROWS, num_threads=n_threads):
+            n = <double> n_cells[k] if n_cells[k] > 0 else nan
+            for g in range(n_expressing.shape[1]):
+                fraction[k, g] = <float> (<double> n_expressing[k, g] / n)
 
 
 def group_moments(
@@ -20,7 +39,7 @@ def group_moments(
     const int64[:, ::1] run_ptr,     # IN (n_genes, n_groups + 1)
     const int64[::1] group_sizes,    # IN (n_groups,)
     double[:, ::1] mean,             # OUT (n_groups, n_genes), NaN for an empty group
-    bint with_variance,              # else variance is NaN
+    bint with_variance,              # else variance is left alone
     double[:, ::1] variance,         # OUT (n_groups, n_genes), ddof 1, NaN below two cells
     int64[:, ::1] n_expressing,      # OUT (n_groups, n_genes), cells with value > 0
     int n_threads,
@@ -46,8 +65,10 @@ def group_moments(
                 center = total / n if n > 0 else nan
                 mean[k, g] = center
                 n_expressing[k, g] = positive
+                if not with_variance:
+                    continue
                 variance[k, g] = nan
-                if not with_variance or n < 2:
+                if n < 2:
                     continue
                 squares = (n - (run_ptr[g, k + 1] - run_ptr[g, k])) * center * center
                 for j in range(run_ptr[g, k], run_ptr[g, k + 1]):

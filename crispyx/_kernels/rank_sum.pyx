@@ -52,6 +52,7 @@ ctypedef fused value_t:
     double
 
 cdef enum:
+    ROWS = 16  # taken at a time: other threads need the cores as well
     # Values of a group that are compared pair by pair.
     SHORT_RUN = 32
     SHORT_RUN_AVX2 = 64
@@ -450,7 +451,8 @@ def normal_tails(
     cdef Py_ssize_t k, g
     cdef double root
     with nogil:
-        for k in prange(variance.shape[0], schedule="static", num_threads=n_threads):
+        for k in prange(variance.shape[0], schedule="dynamic", chunksize=ROWS,
+                        num_threads=n_threads):
             for g in range(variance.shape[1]):
                 root = sqrt(variance[k, g])
                 if root > 0:

@@ -16,6 +16,18 @@ def turn(
     out_major: np.ndarray,
     n_threads: int,
 ) -> None: ...
+def turn_stretches(
+    values: np.ndarray,
+    minor: np.ndarray,
+    ptr: np.ndarray,
+    edges: np.ndarray,
+    first: int,
+    begin: np.ndarray,
+    cursor: np.ndarray,
+    out_values: np.ndarray,
+    out_major: np.ndarray,
+    n_threads: int,
+) -> None: ...
 def place_vectors(
     values: np.ndarray,
     minor: np.ndarray,

@@ -9,6 +9,12 @@ from cython.parallel cimport prange
 
 ctypedef long long int64
 
+cdef extern from "prefetch.h" nogil:
+    void prefetch "crispyx_prefetch"(const void* address)
+
+cdef enum:
+    AHEAD = 8  # vectors between the one that is read and the one that is fetched
+
 ctypedef fused raw_t:
     unsigned char
     unsigned short
@@ -64,6 +70,63 @@ def turn(
                         if slot < room:
                             out_values[slot] = values[j]
                             out_major[slot] = first_major + <int> i
+
+
+def turn_stretches(
+    const raw_t[::1] values,     # IN (nnz,)
+    const int[::1] minor,        # IN (nnz,), rising within a vector
+    const int64[::1] ptr,        # IN (n_major + 1,)
+    const int64[::1] edges,      # IN (n_shares + 1,), cuts of the vectors
+    int first,                   # first vector of the other axis
+    int64[::1] begin,            # IN OUT (n_major,), a place in each vector up to first, then behind
+    int64[:, ::1] cursor,        # IN OUT (n_shares, n_other), where the values of each share go on
+    raw_t[::1] out_values,       # OUT (values of the other vectors,)
+    int[::1] out_major,          # OUT idem
+    int n_threads,
+):
+    """Put a stretch of every vector to its vectors of the other axis, each share to its own places.
+
+    More values than there is room for are counted by the cursors and not written.
+    """
+    cdef Py_ssize_t s
+    cdef int64 room = out_values.shape[0]
+    cdef int stop = first + <int> cursor.shape[1]
+    if room == 0:
+        return
+    with nogil:
+        for s in prange(cursor.shape[0], schedule="dynamic", num_threads=n_threads):
+            turn_share(
+                &values[0], &minor[0], &ptr[0], edges[s], edges[s + 1], first, stop, &begin[0],
+                &cursor[s, 0], &out_values[0], &out_major[0], room,
+            )
+
+
+cdef void turn_share(
+    const raw_t* values, const int* minor, const int64* ptr, int64 start, int64 stop, int first,
+    int stop_other, int64* begin, int64* cursor, raw_t* out_values, int* out_major, int64 room,
+) noexcept nogil:
+    cdef int64 i, j, last, slot
+    cdef int m
+    for i in range(start, stop):
+        if i + AHEAD < stop:
+            prefetch(minor + begin[i + AHEAD])
+            prefetch(values + begin[i + AHEAD])
+        j = begin[i]
+        last = ptr[i + 1]
+        while j < last and minor[j] < first:
+            j += 1
+        while j < last:
+            m = minor[j]
+            if m >= stop_other:
+                break
+            if m >= first:  # the file may have changed since it was checked
+                slot = cursor[m - first]
+                cursor[m - first] = slot + 1
+                if slot < room:
+                    out_values[slot] = values[j]
+                    out_major[slot] = <int> i
+            j += 1
+        begin[i] = j
 
 
 def place_vectors(

@@ -12,6 +12,7 @@ cdef extern from "student_tail.h" nogil:
     double log_tail "crispyx_log_tail"(double t, double df)
 
 cdef enum:
+    ROWS = 16    # taken at a time: other threads need the cores as well
     STRIP = 256  # genes between the two loops, whose degrees of freedom stay in the cache
 
 
@@ -110,7 +111,7 @@ def log_fold_changes(
     """
     cdef Py_ssize_t k, c, g
     with nogil:
-        for k in prange(mean1.shape[0], schedule="static", num_threads=n_threads):
+        for k in prange(mean1.shape[0], schedule="dynamic", chunksize=ROWS, num_threads=n_threads):
             c = k if before.shape[0] > 1 else 0
             for g in range(mean1.shape[1]):
                 change[k, g] = log2((expm1(mean1[k, g]) + pseudocount) / before[c, g])

@@ -43,6 +43,12 @@ class Arm:
             self.n_expressing, n_cells, out=np.full(self.mean.shape, np.nan), where=n_cells > 0
         )
 
+    def pts(self, n_threads: int = 1) -> np.ndarray:
+        """Return the fraction of cells with a value above 0 as results hold it, float32."""
+        fraction = np.empty(self.n_expressing.shape, dtype=np.float32)
+        kernel.fractions(self.n_expressing, self.n_cells[:, 0], fraction, n_threads)
+        return fraction
+
     def rows(self, part: slice) -> Arm:
         """Return a part of the rows."""
         return Arm(
@@ -88,6 +94,8 @@ def group_moments(
             n_expressing,
             n_threads,
         )
+        if not with_variance:
+            variance = np.broadcast_to(np.nan, shape)
     return Arm(mean, variance, n_expressing, block.group_sizes[:, None])
 
 

@@ -242,7 +242,9 @@ class Passes:
         """Test the perturbations of a part; ``reference.nb_glm`` has the order of the cases."""
         control, perturbed = _arms(counts, self.engine, self.n_threads)
         n_expressing = control.n_expressing + perturbed.n_expressing
-        untested = ~tested_pairs(control, perturbed, self.limits.thresholds, self.engine)
+        untested = ~tested_pairs(
+            control, perturbed, self.limits.thresholds, self.engine, self.n_threads
+        )
         untested |= perturbed.n_cells < self.limits.min_cells_pert
         untested |= too_few
         absent = ~untested & (n_expressing == 0)

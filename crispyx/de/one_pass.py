@@ -216,15 +216,18 @@ def _tile(
     )
     tile = method.test(block, batches, (control, perturbed), engine, n_threads)
     tile["logfoldchanges"] = log_fold_changes(control, perturbed, engine, n_threads)
-    few = control.n_expressing + perturbed.n_expressing < limits.min_cells_expressed
-    untested = ~tested_pairs(control, perturbed, limits.thresholds, engine)
+    untested = ~tested_pairs(control, perturbed, limits.thresholds, engine, n_threads)
     untested |= perturbed.n_cells < limits.min_cells_pert
-    for mask, value, p in ((few, 0.0, 1.0), (untested, np.nan, np.nan)):
+    masks = [(untested, np.nan, np.nan)]
+    if limits.min_cells_expressed > 0:
+        few = control.n_expressing + perturbed.n_expressing < limits.min_cells_expressed
+        masks.insert(0, (few, 0.0, 1.0))
+    for mask, value, p in masks:
         if mask.any():
             for name, table in tile.items():
                 table[mask] = p if name == "pvalue" else value
-    tile["pts"] = perturbed.fraction_expressing
-    tile["pts_rest"] = np.broadcast_to(control.fraction_expressing, perturbed.mean.shape)
+    tile["pts"] = perturbed.pts(n_threads)
+    tile["pts_rest"] = np.broadcast_to(control.pts(n_threads), perturbed.mean.shape)
     return tile
 
 

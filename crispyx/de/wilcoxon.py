@@ -68,7 +68,8 @@ class _RankSumMethod(BlockTest):
         control, perturbed = arms
         pairs = perturbed.n_cells * control.n_cells.astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):
-            effect_size = u / pairs - 0.5
+            effect_size = u / pairs
+        effect_size -= 0.5
         return {"effect_size": effect_size, "z_score": z, "pvalue": pvalue, "u_statistic": u}
 
     def finish(self, stream: GeneStream, store: TileStore) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import crispyx as cx
+from crispyx._io.other_axis import OtherAxis
 from crispyx._io.rearranged import Rearranged
 from crispyx._io.source import open_source
 from crispyx._jobs.runs import contiguity, perturbation_slices
@@ -128,6 +129,48 @@ def test_budget_blocks_and_threads_change_no_bit(
         np.concatenate([b.values for b in blocks])[matrix.ptr[n // 2] :],
     )
     assert all((np.diff(b.minor[b.ptr[i] : b.ptr[i + 1]]) > 0).all() for b in blocks for i in [0])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u2", "?"])
+@pytest.mark.parametrize("layout", ["csc", "csr"])
+def test_matrix_in_one_piece_is_turned_where_it_lies_into_the_same_file(
+    layout: str, dtype: str, screen, tmp_path, monkeypatch
+) -> None:
+    other = "csr" if layout == "csc" else "csc"
+    values = screen[0].astype(dtype)
+    path = layouts.write_h5ad(tmp_path / "in.h5ad", values, screen[1], layout=other, dtype=dtype)
+    with open_source(path) as source:
+        assert OtherAxis.of(source.storage, 2) is not None
+    there = CONVERT[layout](path, output_path=tmp_path / "there.h5ad", **QUIET)
+    monkeypatch.setattr("crispyx._io.other_axis.mapped", lambda *_: None)
+    panels = CONVERT[layout](path, output_path=tmp_path / "panels.h5ad", **QUIET)
+    with h5py.File(there.path) as one, h5py.File(panels.path) as another:
+        for part in ("data", "indices", "indptr"):
+            found, expected = one["X"][part], another["X"][part]
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found[()], expected[()])
+
+
+@pytest.mark.parametrize("name", ["csr unsorted", "csr gzip", "csr int64 index"])
+def test_matrix_that_is_not_in_order_or_not_in_one_piece_is_not_turned_in_place(
+    name: str, screen, tmp_path
+) -> None:
+    path = layouts.write_h5ad(tmp_path / "in.h5ad", *screen, **layouts.FILES[name])
+    with open_source(path) as source:
+        assert OtherAxis.of(source.storage, 2) is None
+
+
+def test_matrix_that_changes_after_it_was_checked_is_refused(screen, tmp_path) -> None:
+    path = layouts.write_h5ad(tmp_path / "in.h5ad", *screen)
+    with open_source(path) as source:
+        there = OtherAxis.of(source.storage, 2)
+        assert there is not None
+        list(there.blocks(0, 100))
+        offset = source.storage.indices.dataset.id.get_offset()
+        stored = np.memmap(path, "i4", "r+", offset, (source.storage.n_stored,))
+        stored[stored == 0] = 1
+        with pytest.raises(InputError, match="changed while it was read"):
+            list(there.blocks(0, 100))
 
 
 def test_budget_below_one_vector_is_refused_before_work_starts(screen, tmp_path) -> None:

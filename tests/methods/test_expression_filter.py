@@ -30,7 +30,7 @@ def test_agrees_with_the_reference(n_controls: int, genes, thresholds) -> None:
     fraction, mean = np.array(genes).T.reshape(2, 4, 3)
     arms = arm(fraction[:n_controls], mean[:n_controls]), arm(fraction[2:], mean[2:])
     compiled, reference = (
-        expression_filter.tested_pairs(*arms, thresholds, engine)
+        expression_filter.tested_pairs(*arms, thresholds, engine, 2)
         for engine in ("compiled", "reference")
     )
     np.testing.assert_array_equal(compiled, reference)
@@ -52,4 +52,4 @@ def test_gene_is_left_out_only_when_all_four_values_are_low(
 ) -> None:
     thresholds = ExpressionThresholds(0.25, 0.25, 0.5, 0.5)
     arms = (arm(np.array([[pct]]), np.array([[mean]])) for pct, mean in (control, perturbed))
-    assert expression_filter.tested_pairs(*arms, thresholds, engine)[0, 0] == tested
+    assert expression_filter.tested_pairs(*arms, thresholds, engine, 1)[0, 0] == tested

@@ -28,6 +28,7 @@ def assert_close(compiled: Arm, reference: Arm, values: np.ndarray) -> None:
     np.testing.assert_array_equal(compiled.n_cells, reference.n_cells)
     np.testing.assert_array_equal(compiled.n_expressing, reference.n_expressing)
     np.testing.assert_array_equal(compiled.fraction_expressing, reference.fraction_expressing)
+    np.testing.assert_array_equal(compiled.pts(), np.float32(reference.fraction_expressing))
     np.testing.assert_array_equal(np.isnan(compiled.mean), np.isnan(reference.mean))
     np.testing.assert_array_equal(np.isnan(compiled.variance), np.isnan(reference.variance))
     # n additions in a row, each rounded once, against a sum rounded once.
@@ -94,6 +95,7 @@ def test_groups_of_no_and_of_one_cell_have_no_variance(engine) -> None:
     assert np.isnan(moments.mean[[0, 2], 0]).all()
     assert np.isnan(moments.variance).all()
     np.testing.assert_array_equal(moments.fraction_expressing[:, 0], [np.nan, 1, np.nan])
+    np.testing.assert_array_equal(moments.pts()[:, 0], [np.nan, 1, np.nan])
 
 
 def test_negative_values_are_not_expression() -> None:
