@@ -58,7 +58,7 @@ PIECE = 50_000
 # Of the base, what every run takes is more than half the time: threads and memory need more.
 LARGER = replace(BASE, cells=160_000)
 AXES: Mapping[str, tuple[Point, Sequence[Any]]] = {
-    "cells": (BASE, (5_000, 20_000, 80_000, 160_000)),
+    "cells": (BASE, (5_000, 20_000, 80_000, 320_000)),
     "genes": (BASE, (1_000, 4_000, 16_000)),
     "perturbations": (BASE, (10, 50, 200, 800)),
     "density": (BASE, (0.02, 0.05, 0.1, 0.2)),
