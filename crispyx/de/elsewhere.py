@@ -43,7 +43,7 @@ from crispyx.settings import settings
 if TYPE_CHECKING:
     from crispyx.de.comparison import Call, Comparison
 
-UNIT_VALUES = 4 * READ_VALUES  # of a part of the matrix that one task turns around
+UNIT_VALUES = 2 * READ_VALUES  # of a part of the matrix that one task turns around
 MOST_UNITS = 256  # files that each reader of the turned matrix opens
 BLOCKS = 128  # of one pass, unless they would be smaller or larger than these
 BLOCK_VALUES = (READ_VALUES, 16 * READ_VALUES)
