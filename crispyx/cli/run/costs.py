@@ -15,8 +15,8 @@ from pathlib import Path
 BASIS = "fitted to runs of simulated screens with two threads"
 
 Rates = Mapping[str, float]
-# By kind of step and by term of `terms_of`. What the fits could not tell from 0 is left out, but for
-# the copy that "join" makes (a billion bytes a second) and for the guides of docs/benchmarks.md.
+# By kind of step and by term of `terms_of`. What the fits could not tell from 0 is left out, but
+# for the copy that "join" makes (a billion bytes a second) and the guides of docs/benchmarks.md.
 SECONDS: Mapping[str, Rates] = {
     "guides": {"steps": 0.85, "guide counts": 200e-9},
     "join": {"steps": 0.84, "values": 8e-9},
