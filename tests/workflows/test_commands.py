@@ -186,7 +186,7 @@ def test_page_of_a_screen_is_made_from_its_files(screen: Path, tmp_path: Path) -
     Path(kept["output"]).unlink()
     lost = call("report", found["output"], "--force")
     assert "not there any more" in lost.stderr
-    assert "cells=" in lost.stderr
+    assert "--cells" in lost.stderr
 
 
 def test_matrices_are_converted_and_sorted(screen: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from click.testing import CliRunner, Result
 
 import crispyx as cx
 from crispyx.cli import main
-from crispyx.cli.run import pipeline
+from crispyx.cli.run import costs, pipeline
 from crispyx.cli.run.command import EXAMPLE
 from crispyx.cli.run.configuration import SECTIONS, parameters_of, read_configuration
 from crispyx.errors import CrispyxWarning, InputError, MissingFileError
+from validation import plan_costs
 
 NO_LAYOUT = "[pca]\nrun = false\n"
 NO_PAGE = "[report]\nrun = false\n"
@@ -174,6 +176,75 @@ def test_a_dry_run_plans_and_writes_nothing(folder: Path) -> None:
     assert "to do: 5 of 5 steps" in said
     took(folder)
     assert "to do: 0 of 5 steps" in call(folder / "screen.toml", "--dry-run").stdout
+
+
+def test_a_dry_run_says_where_its_estimates_come_from(folder: Path) -> None:
+    told = json.loads(call(folder / "screen.toml", "--dry-run", "--json").stdout)
+    assert told["estimates"] == costs.BASIS
+    assert f"estimates: {costs.BASIS}" in call(folder / "screen.toml", "--dry-run").stdout
+
+
+def screen_size(n_cells: int, n_genes: int, density: float = 0.1) -> costs.Size:
+    return costs.Size(
+        n_cells=n_cells,
+        n_genes=n_genes,
+        n_stored=int(density * n_cells * n_genes),
+        n_bytes=int(8 * density * n_cells * n_genes),
+        n_perturbations=n_cells // 100,
+        control=0.1,
+        n_guides=n_cells // 40,
+        n_guide_counts=2 * n_cells,
+    )
+
+
+def test_every_step_has_rates_and_costs_more_on_a_larger_screen() -> None:
+    small, large = screen_size(20_000, 4_000), screen_size(80_000, 8_000)
+    for step in (*pipeline.TEXTS, *pipeline.RESULTS):
+        name, method = ("de", step) if step in pipeline.RESULTS else (step, "wilcoxon")
+        less, more = (costs.cost_of(name, method, one, 1e12) for one in (small, large))
+        assert 0 < less.seconds < more.seconds, step
+        assert less.memory <= more.memory, step
+        assert 0 <= less.disk <= more.disk, step
+        within = costs.cost_of(name, method, large, 1e9)
+        assert within.seconds == more.seconds
+        assert (within.memory <= 1e9) or name in costs.HELD
+    for rates in (costs.SECONDS, costs.MEMORY, costs.DISK):
+        for kind, rate in rates.items():
+            assert set(rate) <= set(costs.terms_of(small)), kind
+            assert all(one >= 0 for one in rate.values())
+
+
+def test_rates_agree_with_the_published_measurements() -> None:
+    """The seconds of docs/benchmarks.md, which come from other runs, to a factor of 2.5."""
+    screen = replace(screen_size(100_000, 8_000), n_stored=80_600_000, n_perturbations=1_000)
+    smaller = replace(screen_size(20_000, 8_000), n_stored=16_100_000, n_perturbations=100)
+    for step, method, size, seconds in (
+        ("de", "wilcoxon", screen, 2.4),
+        ("de", "t-test", screen, 2.8),
+        ("qc", "", screen, 2.1),
+        ("normalize", "", screen, 1.1),
+        ("de", "nb-glm", smaller, 3.0),
+    ):
+        assert seconds / 2.5 < costs.cost_of(step, method, size, 1e12).seconds < 2.5 * seconds, step
+
+
+def test_rates_are_found_again_from_what_steps_took() -> None:
+    sizes = {k: screen_size(2_000 * (k + 1), 500 * (3 - k)) for k in range(3)}
+    taken = [
+        plan_costs.Taken(k, "join", 0.4 + 3e-8 * size.n_stored, 0.0, 8.0 * size.n_stored)
+        for k, size in sizes.items()
+    ]
+    seconds, ratio = plan_costs.fitted(sizes, taken, "seconds", ("steps", "values", "cells"))
+    assert seconds == pytest.approx({"steps": 0.4, "values": 3e-8, "cells": 0.0}, abs=1e-12)
+    np.testing.assert_allclose(ratio, 1, rtol=1e-9)
+    disk, _ = plan_costs.fitted(sizes, taken, "disk", ("values",))
+    assert disk["values"] == pytest.approx(8.0)
+
+
+def test_a_calibration_costs_as_many_splits_as_are_asked_for() -> None:
+    size = screen_size(20_000, 4_000)
+    few, many = (costs.cost_of("calibration", "wilcoxon", size, 1e12, n) for n in (2, 20))
+    assert many.seconds > 3 * few.seconds
 
 
 def test_a_file_of_someone_else_is_not_replaced(folder: Path) -> None:

@@ -105,12 +105,17 @@ def run(
 
 def _run(configuration: Any, dry_run: bool, force: bool, *, quiet: bool) -> dict[str, Any]:
     from crispyx._run.budget import working_memory
-    from crispyx.cli.run.costs import size_of
+    from crispyx.cli.run.costs import BASIS, size_of
     from crispyx.cli.run.journal import Journal
     from crispyx.cli.run.pipeline import column_of, plan, run_steps, steps_of
 
     journal = Journal(configuration.output)
-    size = size_of(configuration.expression, configuration.guides, column_of(configuration))
+    size = size_of(
+        configuration.expression,
+        configuration.guides,
+        column_of(configuration),
+        configuration.screen.get("control_label"),
+    )
     steps = steps_of(configuration)
     planned = plan(steps, journal, configuration.method, size, float(working_memory()))
     listed: list[dict[str, Any]] = [
@@ -135,7 +140,7 @@ def _run(configuration: Any, dry_run: bool, force: bool, *, quiet: bool) -> dict
         "steps": listed,
     }
     if dry_run:
-        return facts
+        return facts | {"estimates": BASIS}
     configuration.output.mkdir(parents=True, exist_ok=True)
     say = (lambda text: None) if quiet else to_stderr
     took = dict(run_steps(configuration, planned, journal, force=force, say=say))
@@ -159,6 +164,7 @@ def _table(facts: dict[str, Any]) -> str:
         f"{max((one['memory_gb'] for one in todo), default=0.0):.2f} GB of memory, "
         f"{sum(one['disk_gb'] for one in todo):.2f} GB of disk"
     )
+    lines.append(f"estimates: {facts['estimates']}; see docs/command_line.md")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from crispyx._version import __version__
 from crispyx.cli.run.configuration import FUNCTIONS, METHODS, Configuration
-from crispyx.cli.run.costs import Cost, Size, cost_of
+from crispyx.cli.run.costs import N_SPLITS, Cost, Size, cost_of
 from crispyx.cli.run.journal import Journal, key_of
 from crispyx.errors import CheckpointError, OutputExistsError
 
@@ -133,7 +133,8 @@ def plan(
     for step in steps:
         current = all(done[name] for name in step.after)
         done[step.name] = current and journal.holds(step.name, step.key, [step.output])
-        cost = cost_of(step.name, method, size, budget)
+        splits = step.parameters.get("n_splits", N_SPLITS)
+        cost = cost_of(step.name, method, size, budget, int(splits))
         planned.append(Planned(step, done[step.name], cost))
     return planned
 
@@ -171,14 +172,15 @@ def run_steps(
         start = time.perf_counter()
         again = journal.interrupted(step.name, step.key)
         journal.begin(step.name, step.key, [step.output])
-        _do(configuration, step, resume=again)
+        do_step(configuration, step, resume=again)
         journal.end(step.name, step.key, [step.output])
         seconds = time.perf_counter() - start
         say(f"      {seconds:.1f} s -> {step.output.name}")
         yield step.name, seconds
 
 
-def _do(configuration: Configuration, step: Step, *, resume: bool) -> None:
+def do_step(configuration: Configuration, step: Step, *, resume: bool) -> None:
+    """Do a step, from its checkpoint with ``resume``."""
     if step.name == "guides":
         _call_guides(step)
         return
