@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py $(wildcard crispyx/_kernels/*.pyx crispyx/_ke
 KEPT = $(if $(CACHE),--cache $(CACHE))
 
 .PHONY: help demo test test-slow validate mutants bench bench-kernels bench-check scale \
-	reliability fuzz check-bounds check-address \
+	reliability fuzz fuzz-coverage check-bounds check-address \
 	check-threads gallery images lint lock docs tutorials build clean
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make bench-kernels  time every method, compiled against its definition"
 	@echo "make reliability  kill, fill, damage and crowd every operation; writes docs/reliability.md"
 	@echo "make fuzz       open damaged files and stores (N=1500) at every door"
+	@echo "make fuzz-coverage  let coverage find inputs of a reader (READER=all, SECONDS=60 each)"
 	@echo "make check-bounds, check-address, check-threads  kernels under bounds checks, sanitizers"
 	@echo "make gallery    draw every figure from the real screens in CRISPYX_DATA_DIR into docs/gallery.md"
 	@echo "make images     renew what figures are compared with; look at build/images before committing"
@@ -76,23 +77,39 @@ bench-kernels: $(VENV)/installed-test
 
 reliability: $(VENV)/installed-test
 	mkdir -p build
-	-$(BIN)/python -m pytest tests/faults --tally build/tally.json -q
+	-$(BIN)/python -m pytest tests/faults -m "slow or not slow" -n 2 -q -p no:cacheprovider \
+		--cases $(or $(CASES),16) --tally build/tally.json
 	cd tests && ../$(BIN)/python -m faults.page ../build/tally.json ../docs/reliability.md
 
 fuzz: $(VENV)/installed-test
 	cd tests && ../$(BIN)/python -m faults.fuzz $(or $(N),1500)
 
+# atheris has no wheels for every Python: an environment of its own.
+READER ?= calls constructs settings entries features matrix
+fuzz-coverage: $(VENV)/installed-test
+	$(BIN)/python -m venv --system-site-packages build/fuzzing
+	echo "$(abspath .)" > $$(build/fuzzing/bin/python -c 'import site; print(site.getsitepackages()[0])')/here.pth
+	echo "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" >> \
+		$$(build/fuzzing/bin/python -c 'import site; print(site.getsitepackages()[0])')/here.pth
+	build/fuzzing/bin/python -m pip install --quiet "atheris>=2.3"
+	cd tests && for reader in $(READER); do \
+		../build/fuzzing/bin/python -m faults.coverage $$reader ../build/corpus/$$reader \
+			-max_total_time=$(or $(SECONDS),60) -max_len=4096 -timeout=30 || exit 1; done
+
 # Builds of the kernels beside the tree, and the tests that reach them.
 KERNEL_TESTS := tests/methods tests/io/test_source.py tests/io/test_genes.py \
-	tests/faults/test_kernels.py
+	tests/faults/test_kernels.py tests/faults/test_kernel_threads.py
 BUILD_AT = $(BIN)/python setup.py -q build --build-lib build/$(1)/lib --build-temp build/$(1)/temp
 CHECKED = $(2) $(BIN)/python -P -m pytest -o pythonpath="build/$(1)/lib tests" \
-	-p no:cacheprovider -q -m "not slow" $(KERNEL_TESTS)
+	-p no:cacheprovider -q -m "not slow" $(or $(3),$(KERNEL_TESTS))
 # Python keeps memory to its end, which is no leak of the kernels.
 # The C++ runtime comes before the libraries that throw exceptions, or they end the process.
 ASAN = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0
-# gcc's OpenMP runtime is not built for it: what it orders is not seen, hence one thread of it.
-TSAN = LD_PRELOAD=$$(gcc -print-file-name=libtsan.so) OMP_NUM_THREADS=1
+# The sanitizer does not see what gcc's OpenMP runtime orders. LLVM's takes the same calls, and its tool
+# Archer tells it (Debian: libomp-dev). Modules built without the sanitizer, such as Python, are left out.
+OMP ?= $(lastword $(sort $(wildcard /usr/lib/llvm-*/lib/libarcher.so)))
+TSAN = LD_PRELOAD="$$(gcc -print-file-name=libtsan.so) $(dir $(OMP))libomp.so.5" \
+	OMP_TOOL_LIBRARIES=$(OMP) TSAN_OPTIONS=ignore_noninstrumented_modules=1
 
 check-bounds: $(VENV)/installed-test
 	CRISPYX_DEBUG=1 $(call BUILD_AT,checked)
@@ -103,8 +120,9 @@ check-address: $(VENV)/installed-test
 	$(call CHECKED,address,$(ASAN))
 
 check-threads: $(VENV)/installed-test
+	@test -n "$(OMP)" || { echo "needs LLVM's OpenMP with Archer: OMP=/path/to/libarcher.so"; exit 1; }
 	CRISPYX_SANITIZE=thread $(call BUILD_AT,thread)
-	$(call CHECKED,thread,$(TSAN))
+	$(call CHECKED,thread,$(TSAN),tests/faults/test_kernel_threads.py)
 
 images: $(VENV)/installed-test
 	CRISPYX_NEW_BASELINES=build/images $(BIN)/python -m pytest -q tests/workflows/test_images.py

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import h5py
 
@@ -25,13 +27,22 @@ def is_full_disk(error: Exception) -> bool:
     return number in FULL or any(f"errno = {code}," in str(error) for code in FULL)
 
 
-def writable_file(path: Path, mode: str) -> h5py.File:
+def writable_file(path: Path, mode: Literal["w", "r+"]) -> h5py.File:
     """Open an HDF5 file to write, so that a full disk is an error.
 
-    A chunk that waits in HDF5's cache when the disk is full ends the process when the file is
-    closed; none waits here.
+    What waits in HDF5's cache of chunks or in its buffer of small arrays when the disk is full ends
+    the process when the file is closed; here nothing waits.
     """
-    return h5py.File(path, mode, rdcc_nbytes=0)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
+    n_elements, n_slots, _, preemption = access.get_cache()
+    access.set_cache(n_elements, n_slots, 0, preemption)
+    access.set_sieve_buf_size(0)
+    name = os.fsencode(path)
+    if mode == "w":
+        return h5py.File(h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, fapl=access))
+    return h5py.File(h5py.h5f.open(name, h5py.h5f.ACC_RDWR, fapl=access))
 
 
 @contextmanager

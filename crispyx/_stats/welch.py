@@ -83,8 +83,8 @@ def log_student_tails(
         import reference.welch
 
         pairs = zip(statistic.tolist(), degrees_of_freedom.tolist(), strict=True)
-        logs = [reference.welch.log_student_tail(t, df, alternative) for t, df in pairs]
-        return np.array(logs, dtype=np.float64)
+        found = [reference.welch.log_student_tail(t, df, alternative) for t, df in pairs]
+        return np.array(found, dtype=np.float64)
     logs = np.empty(statistic.shape)
     t, df = (np.ascontiguousarray(x, dtype=np.float64) for x in (statistic, degrees_of_freedom))
     kernel.log_student_tails(t, df, logs, 1)

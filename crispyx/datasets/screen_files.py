@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
+from crispyx._io.disk import reporting_full_disk
 from crispyx._io.paths import prepare_output
 from crispyx._io.writer import new_h5ad
 from crispyx._run.progress import track
@@ -60,6 +61,7 @@ def write_screen(
     table = cell_table(cells, tables)
     parameters = _recorded(model)
     with ExitStack() as stack:
+        stack.enter_context(reporting_full_disk(folder, str(paths["truth"])))
         write_truth(
             stack.enter_context(atomic_path(paths["truth"])), tables, cells, table, parameters
         )

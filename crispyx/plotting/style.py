@@ -7,7 +7,6 @@ replaces each by its counterpart on a dark page.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crispyx._io.atomic import atomic_path
+from crispyx._run.drawing import drawing
 from crispyx.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ RC: dict[Any, Any] = {
     "legend.fontsize": 9,
 }
 DPI = 160
-# matplotlib's settings are those of the process: while a figure has ours, no other is drawn.
-drawing = threading.RLock()
 # Axes that span less than this factor get ticks between the powers of ten.
 FEW_DECADES = 150
 

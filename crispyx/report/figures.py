@@ -6,7 +6,8 @@ import re
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from crispyx.plotting.style import DOWN, INK, LINE, NEUTRAL, RC, UP, drawing
+from crispyx._run.drawing import drawing
+from crispyx.plotting.style import DOWN, INK, LINE, NEUTRAL, RC, UP
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
