@@ -321,7 +321,7 @@ def test_value_that_is_no_count_is_named_in_whatever_block_it_stands(
     counts = screen[0].copy()
     counts[57, 11] = value
     path = layouts.write_h5ad(tmp_path / "in.h5ad", counts, screen[1], layout=layout)
-    with pytest.raises(InputError, match=r"in\.h5ad.*cell57.*row 57.*gene11.*column 11") as caught:
+    with pytest.raises(InputError, match=r"in\.h5ad.*cell57.*row 57.*gene11.*11") as caught:
         quiet(path, tmp_path / "out.h5ad", chunk_size=2)
     assert f"{value:g}" in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["in.h5ad"]
