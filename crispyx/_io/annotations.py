@@ -59,31 +59,10 @@ class FileAnnotations:
     def index(self) -> np.ndarray:
         """Names (n,) str objects."""
         with reading_structure(f"{self._where}: the index of {self.axis}"):
-            return as_text(self._read(self._index_name))
-
-    @property
-    def n_names(self) -> int:
-        """Length of the index, which is not read where the file tells it."""
-        with reading_structure(f"{self._where}: the index of {self.axis}"):
-            element = self._group[self._index_name]
-            one = isinstance(element, h5py.Dataset) and element.ndim == 1
-            return len(element) if one else len(self.index)
-
-    @property
-    def n_repeated(self) -> int:
-        """Number of names that stood in the index before."""
-        with reading_structure(f"{self._where}: the index of {self.axis}"):
-            element = self._group[self._index_name]
-            text = isinstance(element, h5py.Dataset) and h5py.check_string_dtype(element.dtype)
-            names = element[()] if text else self.index  # bytes are compared as well as text
-            return len(names) - len(set(names.tolist()))
-
-    @property
-    def _index_name(self) -> str:
-        name = self._group.attrs.get("_index", "_index")
-        if name not in self._group:
-            raise InputError(f"{self._where}: {self.axis} has no index ({name!r} is missing)")
-        return name
+            name = self._group.attrs.get("_index", "_index")
+            if name not in self._group:
+                raise InputError(f"{self._where}: {self.axis} has no index ({name!r} is missing)")
+            return as_text(self._read(name))
 
     @property
     def columns(self) -> list[str]:
@@ -98,10 +77,10 @@ class FileAnnotations:
         require_column(name, self.columns, self.axis, self._where)
         with reading_structure(f"{self._where}: {self.axis} column {name!r}"):
             values = self._read(name)
-        if values.shape != (self.n_names,):
+        if values.shape != self.index.shape:
             raise InputError(
                 f"{self._where}: {self.axis} column {name!r} has shape {values.shape} where "
-                f"{self.axis} has {self.n_names} entries; the file is damaged: "
+                f"{self.axis} has {len(self.index)} entries; the file is damaged: "
                 "copy or write it again"
             )
         return values
@@ -185,20 +164,6 @@ def file_annotations(file: h5py.File, axis: str, where: str) -> Annotations:
     node = file[axis]
     kind = TableAnnotations if isinstance(node, h5py.Dataset) else FileAnnotations
     return kind(node, axis, where)
-
-
-def n_names(annotations: Annotations) -> int:
-    """Return the number of names, which are not read where that is not needed."""
-    if isinstance(annotations, FileAnnotations):
-        return annotations.n_names
-    return len(annotations.index)
-
-
-def n_repeated(annotations: Annotations) -> int:
-    """Return how many names stood in the index before."""
-    if isinstance(annotations, FileAnnotations):
-        return annotations.n_repeated
-    return len(annotations.index) - len(set(annotations.index))
 
 
 def plain_column(values: Any) -> np.ndarray:

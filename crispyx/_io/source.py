@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from crispyx._io.annotations import FrameAnnotations, file_annotations, n_names
+from crispyx._io.annotations import FrameAnnotations, file_annotations
 from crispyx._io.columns import ChosenAnnotations, choose_columns, columns_of_kind
 from crispyx._io.compressed import CompressedStorage
 from crispyx._io.damage import read_stored, reading_structure
@@ -327,7 +327,7 @@ def open_matrix(node: Any, where: str) -> tuple[Storage, Layout, tuple[int, int]
 
 def _of_kind(source: MatrixSource, feature_type: str | None) -> MatrixSource:
     """Check the shape, and choose the features of one kind."""
-    _check_shape(source, n_names(source.obs), n_names(source.var))
+    _check_shape(source, len(source.obs.index), len(source.var.index))
     chosen = columns_of_kind(source.var, feature_type, source.where)
     if chosen is None:
         return source

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crispyx._io.annotations import as_labels, as_text, n_repeated
+from crispyx._io.annotations import as_labels, as_text
 from crispyx._io.memberships import PREFIX, read_memberships
 from crispyx._io.source import MatrixSource
 from crispyx._jobs.labels import _shown, resolve_control_label
@@ -113,12 +113,13 @@ def resolve_screen(
 
 
 def _warn_about_repeated_cells(source: MatrixSource) -> None:
-    n_more = n_repeated(source.obs)
-    if n_more:
-        unique, counts = np.unique(source.obs.index.astype(str), return_counts=True)
+    names = source.obs.index
+    n_repeated = len(names) - len(set(names.tolist()))
+    if n_repeated:
+        unique, counts = np.unique(names.astype(str), return_counts=True)
         first = str(unique[counts > 1][0])
         warnings.warn(
-            f"{n_more} cell names of {source.path or source.where} stand more than once "
+            f"{n_repeated} cell names of {source.path or source.where} stand more than once "
             f"(first: {first!r}); each row counts as a cell of its own",
             CrispyxWarning,
             stacklevel=5,
