@@ -29,9 +29,10 @@ REPORT = Path(__file__).with_name("reports") / "mutants.md"
 INTRODUCTION = """\
 # Wrong kernels
 
-`python -m validation mutants`: each change below, of `validation/mutants.toml`, was built in a copy of
-the source tree. It is caught where the property tests of its method fail, a row of the comparison with
-another tool fails and names the method, and both had passed in the same copy before the change.
+`python -m validation mutants`: each change below, of `validation/mutants.toml`, was built in a
+copy of the source tree. It is caught where the property tests of its method fail, a row of the
+comparison with another tool fails and names the method, and both had passed in the same copy
+before the change.
 """
 FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
 HEADER = (

@@ -26,8 +26,9 @@ THRESHOLDS = {
 }
 # scanpy's p-values have float32 moments behind them.
 COUNTED_RTOL = 1e-3
-# Counts so few that the curve of scikit-misc, which scanpy takes, ends in "near singularities".
-SINGULAR = ("seurat_v3", "norman")
+# Where scanpy ends in an error: so few counts that scikit-misc's curve finds "near singularities",
+# and that percentiles of the means are equal, which its bins may not be.
+NO_ANSWER = {("seurat_v3", "norman"), ("cell_ranger", "norman")}
 # Where means are equal, curves that both programs fit well differ by less.
 CURVE_RTOL = 0.01
 # Our function and scanpy's name of every test.
@@ -225,7 +226,7 @@ def _totals(bench: Bench, data: str) -> Iterator[Check]:
 def _variable(bench: Bench, data: str) -> Iterator[Check]:
     cells = screen(data, bench.cache)
     for flavor, path in FLAVORS.items():
-        if (flavor, data) == SINGULAR:
+        if (flavor, data) in NO_ANSWER:
             continue
         file = getattr(cells, path)
         theirs = bench.outside.ask(
