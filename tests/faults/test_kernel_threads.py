@@ -56,6 +56,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     var = pd.DataFrame(index=[f"gene{j}" for j in range(N_GENES)])
     for name, form in (("csr", sp.csr_matrix), ("csc", sp.csc_matrix)):
         ad.AnnData(form(counts), obs=obs, var=var).write_h5ad(folder / f"{name}.h5ad")
+    two = obs.assign(**{GROUP: obs[GROUP].where(obs[GROUP].isin(["P0", "P1"]), "control")})
+    ad.AnnData(sp.csr_matrix(counts), obs=two, var=var).write_h5ad(folder / "two.h5ad")
     with_two = np.eye(6)[:, 1:][rng.integers(0, 6, N_CELLS)]
     with_two[rng.random(N_CELLS) < 0.2, 0] = 1
     several = ad.AnnData(sp.csr_matrix(counts), obs=obs, var=var)
@@ -165,6 +167,8 @@ DOORS: dict[str, Callable[[Path, Path], Any]] = {
     "t_test within batches": comparing(cx.t_test, "csc.h5ad", batch_column="batch"),
     "nb_glm": comparing(cx.nb_glm_test),
     "nb_glm pydeseq2": comparing(cx.nb_glm_test, preset="pydeseq2"),
+    # Fewer comparisons than threads: the threads share the genes of each.
+    "nb_glm pydeseq2 of two": comparing(cx.nb_glm_test, "two.h5ad", preset="pydeseq2"),
     "nb_glm calibrated": comparing(cx.nb_glm_test, preset="calibrated", batch_column="batch"),
     "nb_glm outliers": comparing(cx.nb_glm_test, cook_filter=True),
     "nb_glm lrt": comparing(cx.nb_glm_test, test="lrt"),
@@ -181,6 +185,7 @@ DOORS: dict[str, Callable[[Path, Path], Any]] = {
     "normalize": lambda i, o: cx.normalize_total_log1p(i / "csr.h5ad", o, verbose=False),
     "normalize columns": lambda i, o: cx.normalize_total_log1p(i / "csc.h5ad", o, verbose=False),
     "convert to CSC": writing(cx.data.convert_to_csc, verbose=False),
+    "convert to CSC in place": writing(cx.data.convert_to_csc, "plain.h5ad", verbose=False),
     "convert to CSR": writing(cx.data.convert_to_csr, "csc.h5ad", verbose=False),
     "sort": lambda i, o: cx.data.sort_by_perturbation(i / "csr.h5ad", GROUP, output_path=o),
     "downsample": writing(cx.pp.downsample_counts, counts_per_cell=30),

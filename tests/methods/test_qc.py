@@ -485,7 +485,7 @@ def test_value_that_is_no_count_is_named(
         lambda: summary(path),
     ]
     for call in calls:
-        with pytest.raises(InputError, match=r"in\.h5ad.*cell83.*row 83.*gene15.*column 15"):
+        with pytest.raises(InputError, match=r"in\.h5ad.*cell83.*row 83.*gene15.*15"):
             call()
     assert [file.name for file in tmp_path.iterdir()] == ["in.h5ad"]
 
@@ -530,7 +530,7 @@ def test_argument_that_cannot_work_is_refused(
     ],
 )
 def test_missing_column_is_named_with_those_there(path: Path, call: Any) -> None:
-    with pytest.raises(MissingColumnError, match=r"screen\.h5ad.*'nope'; it has"):
+    with pytest.raises(MissingColumnError, match=r"screen\.h5ad.*'nope'; it(s var)? has"):
         call(path)
 
 
