@@ -35,6 +35,12 @@ from validation.benchmarks.tables import markdown_table, number
 from validation.cache import cache_folder
 from validation.machine import describe_machine
 
+# Dask has workers give freed memory back at once, and every block then asks for it page by page.
+KEEPING_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**28),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "OMP_NUM_THREADS": "1",
+}
 NODES = (1, 2, 4, 8, 16, 32, 64, 100)
 
 
@@ -120,9 +126,11 @@ def _kinds(
         list(pool.map(_import, range(options.workers)))
         yield "processes", lambda: _in_phases(path, pool)
     if options.dask:
+        import dask
         from distributed import Client, LocalCluster
 
         with (
+            dask.config.set({"distributed.nanny.pre-spawn-environ": KEEPING_MEMORY}),
             LocalCluster(
                 n_workers=options.workers, threads_per_worker=1, dashboard_address=None
             ) as cluster,
