@@ -15,12 +15,11 @@ import psutil
 from crispyx._io.paths import check_output_name, prepare_output, resolve_data_path, shrunk_name
 from crispyx._io.result_file import ResultFile
 from crispyx._jobs.checkpoint import Checkpoint
-from crispyx._jobs.driver import run_units
+from crispyx._jobs.driver import run_units, writing_units
 from crispyx._jobs.outputs import can_reuse
 from crispyx._jobs.results import Column, write_result
 from crispyx._jobs.tiles import TileStore
 from crispyx._run.fingerprint import file_identity, fingerprint
-from crispyx._run.lock import writer_lock
 from crispyx._run.sampling import Sampler
 from crispyx._run.threads import resolve_threads
 from crispyx._stats.apeglm import Searching
@@ -146,7 +145,7 @@ def shrink_lfc(
             work.open_counts(stack, output, identity, batch_size)
         size = sum(kind.itemsize for kind in STORED.values())
         prepare_output(output, (path,), len(old.groups) * len(old.genes) * size)
-        stack.enter_context(writer_lock(output))
+        stack.enter_context(writing_units(output))
         scale = work.scales(prior_scale_mode)
         shrinking = Shrinking(
             scale,
